@@ -7,13 +7,16 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from pingap import rundir, terminal
 from pingap.commands import options
 from pingap.commands.options import BAD_USAGE, FAILED, Span, ask, fail
+
+if TYPE_CHECKING:
+    from pingap.tls_probe import Probed
 
 UNWELL: Final = 3
 """Exit code of `pingap certs --health` when a certificate is not what it should be."""
@@ -170,7 +173,7 @@ def probe(target: str, connect: str | None, authorities: str | None, timeout: fl
         probed = probed_by(wanted, other, max(0.1, timeout), authorities)
     except NoCertificateMet as error:
         fail(str(error))
-    held, told = _held(probed.chain[0].fingerprint, wanted.host, run_dir)
+    held, told = _held(probed, wanted.host, run_dir)
     now = time.time()
     if as_json:
         terminal.say(json.dumps(certs_table.probed_json(wanted, probed, held, now), indent=2))
@@ -181,10 +184,11 @@ def probe(target: str, connect: str | None, authorities: str | None, timeout: fl
         raise SystemExit(FAILED)
 
 
-def _held(fingerprint: str, host: str, run_dir: str | None) -> tuple[dict[str, Any] | None, str]:
+def _held(probed: Probed, host: str, run_dir: str | None) -> tuple[dict[str, Any] | None, str]:
     """(for programs, for people) what the running instance has to do with it; nothing to say where none runs."""
     from pingap import client
     from pingap.config.certificates import covers
+    from pingap.stages.certificate_status import MINTS
 
     directory = run_dir or rundir.default()
     try:
@@ -195,10 +199,26 @@ def _held(fingerprint: str, host: str, run_dir: str | None) -> tuple[dict[str, A
         return None, ""
     except client.AskRefused as error:
         return None, f"not known: {error}"
-    same = [row["certificate"] for row in rows if row["fingerprint"] == fingerprint]
+    same = [row["certificate"] for row in rows if row["fingerprint"] == probed.chain[0].fingerprint]
     if same:
-        return {"certificates": same, "same": True}, f"yes, it is certificates.{same[0]} of the instance in {directory}"
+        return {"certificates": same, "same": True, "made": False}, f"yes, it is certificates.{same[0]} of the instance in {directory}"
+    makers = [row["certificate"] for row in rows if row["source"] == MINTS and _is_made_with(row, probed)]
+    if makers:
+        return {
+            "certificates": makers,
+            "same": False,
+            "made": True,
+        }, f"it was made with certificates.{makers[0]} of the instance in {directory}"
     others = [row["certificate"] for row in rows if any(covers(domain, host) for domain in row["domains"])]
     if others:
-        return {"certificates": others, "same": False}, f"no, the instance in {directory} has another for it: certificates.{others[0]}"
-    return {"certificates": [], "same": False}, f"no, the instance in {directory} has none for {host}"
+        return {
+            "certificates": others,
+            "same": False,
+            "made": False,
+        }, f"no, the instance in {directory} has another for it: certificates.{others[0]}"
+    return {"certificates": [], "same": False, "made": False}, f"no, the instance in {directory} has none for {host}"
+
+
+def _is_made_with(row: dict[str, Any], probed: Probed) -> bool:
+    """An authority that signs itself is not sent along: then its name has to do."""
+    return any(above.fingerprint == row["fingerprint"] for above in probed.chain[1:]) or probed.chain[0].issuer == row["issuer"]

@@ -22,7 +22,7 @@ class IssuingFacts(NamedTuple):
     """URL."""
     challenge: str
     step: str = ""
-    """What is done at the moment: `challenge example.com`, `set the DNS record … IN TXT "…"`; "" while nothing is."""
+    """What is done at the moment: `challenge example.com`, `set the DNS record … IN TXT …`; "" while nothing is."""
     last_error: str = ""
     """Stays until a certificate has come: while the next try is under way, too."""
     failed_at: float = 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,23 +47,6 @@ def test_keys_of_rsa_and_of_other_curves(town: AcmeTown, shared_origin: Origin) 
             assert isinstance(key, rsa.RSAPublicKey if family == "rsa" else ec.EllipticCurvePublicKey)
             assert key.key_size == size
             assert town.is_believed(f"{kind}.test")
-
-
-def test_a_wildcard_whose_record_an_operator_sets_by_hand(town: AcmeTown, shared_origin: Origin) -> None:
-    more = f'dns_server = "{town.dns.dns}"'
-    names = ["*.wild.test", "wild.test"]
-    with town.site(shared_origin.port, town.certificate("site", names, more, challenge="dns-01")) as proxy:
-        asked = r"set the DNS record (\S+) IN TXT \\?\"([A-Za-z0-9_-]+)"
-        end, done = time.monotonic() + 120, 0
-        while town.shown("wild.test") is None and time.monotonic() < end:
-            told = re.findall(asked, proxy.output())
-            for name, value in told[done:]:
-                assert name.rstrip(".") == "_acme-challenge.wild.test"
-                town.dns.add_txt(name.rstrip("."), value)
-            done = len(told)
-            time.sleep(0.2)
-        assert done, proxy.output()[-3000:]
-        assert all(town.is_believed(name) for name in ("wild.test", "www.wild.test"))
 
 
 def test_an_authority_that_takes_only_its_customers_and_hardly_any_nonce(tmp_path: Path, shared_origin: Origin) -> None:

@@ -15,7 +15,7 @@ from tests.e2e.harness import Pingap
 from tests.e2e.origins import Origin
 from tests.kit.waiting import until
 
-RECORD = re.compile(r'(_acme-challenge\.\S+) IN TXT "([\w-]{43})"')
+RECORD = re.compile(r"(_acme-challenge\.\S+) IN TXT ([\w-]{43})(?![\w-])")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_both_records_of_a_wildcard_are_asked_for_at_once_and_who_asks_may_leave
         assert {name for name, _ in records} == {"_acme-challenge.by-hand.test"} and records[0] != records[1]
         log = proxy.output()
         for name, value in records:
-            assert re.search(rf"WARN.*set the DNS record {name} IN TXT .*{value}", log), log[-2000:]
+            assert re.search(rf"WARN.*set the DNS record {name} IN TXT {value} ", log), log[-2000:]
         with proxy.follow("certs", "renew", "site") as renewing:
             line = renewing.wait_line(r"^site: set the DNS records ")
             assert RECORD.findall(line) == records

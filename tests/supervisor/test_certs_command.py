@@ -46,7 +46,7 @@ BUSY = [
         "late", "late.example", days=1.2, state="expires soon", last_error="no route", failed_at=NOW - 120, attempts=7, next_try=NOW + 480
     ),
     by_acme("new", "new.example", days=None, state="waiting", last_error="NXDOMAIN", attempts=1, failed_at=NOW - 5, next_try=NOW + 60),
-    by_acme("dns", "*.dns.example", days=None, state="issuing", step='set the DNS record _acme-challenge.dns.example IN TXT "x"'),
+    by_acme("dns", "*.dns.example", days=None, state="issuing", step="set the DNS record _acme-challenge.dns.example IN TXT x"),
 ]
 
 
@@ -66,7 +66,7 @@ def test_a_wide_terminal_has_all_of_it() -> None:
         "new   new.example                  -                      -  waiting       acme     in 1m  web",
         "  Let's Encrypt: failed once, 5s ago: NXDOMAIN; next try in 1m",
         "dns   *.dns.example                -                      -  issuing       acme       now  web",
-        '  Let\'s Encrypt: set the DNS record _acme-challenge.dns.example IN TXT "x"',
+        "  Let's Encrypt: set the DNS record _acme-challenge.dns.example IN TXT x",
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_renewal_says_what_is_done_and_ends_with_the_dates(monkeypatch: pytest
 
 def test_a_renewal_that_waits_for_people_says_so_once_and_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = threading.Event()
-    both, one = f'{TO_BE_SET}s a IN TXT "x"; b IN TXT "y"', f'{TO_BE_SET} b IN TXT "y"'
+    both, one = f"{TO_BE_SET}s a IN TXT x; b IN TXT y", f"{TO_BE_SET} b IN TXT y"
     steps = iter(["order", both, both, one])
 
     def answers(word: str, *args: Any) -> Any:
@@ -369,6 +369,11 @@ def test_nobody_there_and_nobody_known(probe: Probe, tmp_path: Path) -> None:
         ),
         (lambda fingerprint: [row("site", "*.example")], "has another for it: certificates.site"),
         (lambda fingerprint: [row("site", "b.example")], "has none for a.example"),
+        (
+            lambda fingerprint: [row("site", "a.example"), row("dev", source="mints", issuer="a.example")],
+            "held      it was made with certificates.dev of the instance in ",
+        ),
+        (lambda fingerprint: [row("dev", source="mints", issuer="another")], "has none for a.example"),
     ],
 )
 def test_whether_the_running_instance_holds_it(monkeypatch: pytest.MonkeyPatch, probe: Probe, tmp_path: Path, rows: Any, said: str) -> None:

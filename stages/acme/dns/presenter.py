@@ -34,7 +34,7 @@ class DnsTelling(NamedTuple):
 
 class DnsPresenter:
     """A Presenter of dns-01. tell: takes what the operator should know. awaited: takes the records that are to be set by hand and
-    were not seen yet, whenever that changes: `NAME IN TXT "VALUE"`, all of an order at once.
+    were not seen yet, whenever that changes: `NAME IN TXT VALUE`, all of an order at once.
 
     halted: once it is set, all waiting ends with NotPresented: the stage stops, or the certificate is wanted no more. pace: how
     long it is waited for a record; by default two minutes with a provider, then the authority is asked all the same, and 24 hours
@@ -121,8 +121,8 @@ class DnsPresenter:
             name = names[challenge.record]
             self._told[challenge.record, challenge.value] = name
             awaited[challenge.record, challenge.value] = record = _shown_record(name, challenge.value)
-            behind = f" ({challenge.record} is a CNAME of it)" if name != challenge.record else ""
-            self._tell(DnsTelling(f"set the DNS record {record}{behind}, beside others of that name; it is waited for", True))
+            behind = f"; {challenge.record} is a CNAME of it" if name != challenge.record else ""
+            self._tell(DnsTelling(f"set the DNS record {record} (beside others of that name{behind}); it is waited for", True))
         self._awaited(tuple(awaited.values()))
         end = monotonic() + self._pace.bound
         for challenge in challenges:
@@ -169,5 +169,6 @@ class DnsPresenter:
 
 
 def _shown_record(name: str, value: str) -> str:
-    """As zone files have it."""
-    return f'{name} IN TXT "{value}"'
+    """As zone files have it. Proofs have no blank or `;` (base64url, RFC 8555 section 8.4), so they need no quotation marks, which the
+    log would escape: this is copied from there."""
+    return f"{name} IN TXT {value}"
