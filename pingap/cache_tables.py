@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pingap import tables
-from pingap.observability.escape import plain
 from pingap.ps_table import span
 from pingap.stages.caching.words import GROUPS
 from pingap.tables import Column
@@ -58,13 +57,8 @@ def _size_of_part(row: Row) -> str:
     return f"{size_of(row['bytes'])} of {size_of(row['cap'])}" if row["cap"] else size_of(row["bytes"])
 
 
-def _safe(text: str) -> str:
-    """What a backend or a client has said may be meant for the terminal rather than for who reads it."""
-    return text if text.isprintable() else plain(text)
-
-
 _STORES: Final[tuple[Column[Row], ...]] = (
-    Column("STORE", lambda row: _safe(row["store"]), False, 0, least=8),
+    Column("STORE", lambda row: tables.safe(row["store"]), False, 0, least=8),
     Column("OBJECTS", lambda row: str(row["objects"]), True, 0),
     Column("SIZE", lambda row: size_of(row["bytes"]), True, 0),
     Column("OF", lambda row: size_of(row["cap"]) if row["cap"] else "-", True, 0),
@@ -75,8 +69,8 @@ _STORES: Final[tuple[Column[Row], ...]] = (
 )
 
 _CACHES: Final[tuple[Column[Row], ...]] = (
-    Column("CACHE", lambda row: _safe(row["cache"]), False, 0, least=8),
-    Column("NAMESPACE", lambda row: _safe(row["namespace"]) or "-", False, 0, least=8),
+    Column("CACHE", lambda row: tables.safe(row["cache"]), False, 0, least=8),
+    Column("NAMESPACE", lambda row: tables.safe(row["namespace"]) or "-", False, 0, least=8),
     Column("OBJECTS", lambda row: str(row["objects"]), True, 1),
     Column("SIZE", _size_of_part, True, 1),
     Column("REQUESTS", lambda row: str(sum(row["requests"].values())), True, 0),
@@ -98,7 +92,7 @@ def stats_lines(stats: Row, width: int = 0) -> list[str]:
     for store in stats["stores"]:
         refused.update(store["refused"])
     if refused:
-        found.append(f"not stored: {', '.join(f'{count} {_safe(reason)}' for reason, count in refused.most_common())}")
+        found.append(f"not stored: {', '.join(f'{count} {tables.safe(reason)}' for reason, count in refused.most_common())}")
     of = f"{stats['processes']} process{'es' if stats['processes'] != 1 else ''}"
     found.append(f"{of}: {stats['fetching']} fetching, {stats['waiting']} requests wait for one")
     if stats["silent"]:
@@ -120,7 +114,7 @@ def explain_lines(url: str, found: Row) -> list[str]:
     """What `explain` found, a line for each thing."""
     rows = list(_explained(found))
     size = max(len(name) for name, _ in rows)
-    return [f"{_safe(url)}: {found['outcome']}", *(f"  {name.ljust(size)}  {_safe(text)}" for name, text in rows)]
+    return [f"{tables.safe(url)}: {found['outcome']}", *(f"  {name.ljust(size)}  {tables.safe(text)}" for name, text in rows)]
 
 
 def _explained(found: Row) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pingap import tables
-from pingap.observability.escape import plain
 from pingap.ps_table import Line, span
 from pingap.stages.certificate_status import DAY, EXPIRED, ISSUING, NOT_YET, SOON, VALID, WAITING
 from pingap.tables import Column
@@ -35,9 +34,9 @@ class CertRow(NamedTuple):
 def columns() -> tuple[Column[CertRow], ...]:
     """In order."""
     return (
-        Column("NAME", lambda row: _safe(row.certificate["certificate"]), False, 0, least=8),
+        Column("NAME", lambda row: tables.safe(row.certificate["certificate"]), False, 0, least=8),
         Column("DOMAINS", lambda row: _few(row.certificate["domains"]), False, 0, least=12),
-        Column("ISSUER", lambda row: _safe(row.certificate["issuer"] or NONE), False, 3, least=8),
+        Column("ISSUER", lambda row: tables.safe(row.certificate["issuer"] or NONE), False, 3, least=8),
         Column("DAYS", _days, True, 0),
         Column("STATE", lambda row: str(row.certificate["state"]), False, 0),
         Column("SOURCE", lambda row: str(row.certificate["source"]), False, 2),
@@ -53,7 +52,7 @@ def lines(certificates: Sequence[Certificate], now: float, width: int = 0) -> li
     found = [Line(texts[0], "")]
     for row, text in zip(rows, texts[1:], strict=True):
         found.append(Line(text, _seen(row.certificate)))
-        found += [Line(f"  {_safe(text)}", state) for text, state in _details(row.certificate, now)]
+        found += [Line(f"  {tables.safe(text)}", state) for text, state in _details(row.certificate, now)]
     return found
 
 
@@ -64,7 +63,7 @@ def colour_of(state: str) -> str:
 
 def unwell(certificates: Sequence[Certificate]) -> list[str]:
     """Those that clients do not get, do not believe or soon will not, each with why."""
-    return [f"{_safe(one['certificate'])} ({one['state']})" for one in certificates if one["state"] != VALID]
+    return [f"{tables.safe(one['certificate'])} ({one['state']})" for one in certificates if one["state"] != VALID]
 
 
 def _seen(one: Certificate) -> str:
@@ -100,12 +99,7 @@ def _renews(row: CertRow) -> str:
 
 def _few(names: Sequence[str]) -> str:
     more = len(names) - SHOWN
-    return _safe(", ".join(names[:SHOWN])) + (f" +{more}" if more > 0 else "") or NONE
-
-
-def _safe(text: str) -> str:
-    """What an authority or a peer has said may be meant for the terminal rather than for who reads it."""
-    return text if text.isprintable() else plain(text)
+    return tables.safe(", ".join(names[:SHOWN])) + (f" +{more}" if more > 0 else "") or NONE
 
 
 def _details(one: Certificate, now: float) -> Iterator[tuple[str, str]]:
@@ -134,7 +128,7 @@ def probe_lines(target: TlsTarget, probed: Probed, held: str, now: float) -> lis
     if held:
         rows.append(("held", held))
     size = max(len(name) for name, _ in rows)
-    return [f"{target} at {probed.address}", *(f"  {name.ljust(size)}  {_safe(text)}" for name, text in rows)]
+    return [f"{target} at {probed.address}", *(f"  {name.ljust(size)}  {tables.safe(text)}" for name, text in rows)]
 
 
 def _probed(target: TlsTarget, probed: Probed, now: float) -> Iterator[tuple[str, str]]:

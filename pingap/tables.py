@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from pingap.observability import escape
+
 Item = TypeVar("Item")
 
 CUT: Final = "…"
@@ -44,6 +46,11 @@ def fitted(columns: Sequence[Column[Item]], items: Sequence[Item], width: int = 
 def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """A table of any width, two blanks between columns; `right` are the numbers' columns."""
     return _lines([head, *rows], [index in right for index in range(len(head))], 2)
+
+
+def safe(text: str) -> str:
+    """What a server, a container, an authority or a peer has said may be meant for the terminal rather than for who reads it."""
+    return text if text.isprintable() else escape.plain(text)
 
 
 def _lines(cells: Sequence[Sequence[str]], is_number: Sequence[bool], gap: int) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pingap import tables
-from pingap.observability.escape import plain
 from pingap.ps_table import Line, span
 from pingap.tables import Column
 
@@ -30,8 +29,8 @@ class Row(NamedTuple):
 def columns() -> tuple[Column[Row], ...]:
     """In order."""
     return (
-        Column("UPSTREAM", lambda row: _safe(row.upstream["upstream"]), False, 0, least=8),
-        Column("BACKEND", lambda row: _safe(row.backend["address"]) if row.backend else NONE, False, 0, least=10),
+        Column("UPSTREAM", lambda row: tables.safe(row.upstream["upstream"]), False, 0, least=8),
+        Column("BACKEND", lambda row: tables.safe(row.backend["address"]) if row.backend else NONE, False, 0, least=10),
         Column("STATE", _state, False, 0),
         Column("CIRCUIT", _circuit, False, 1, usual="closed"),
         Column("WEIGHT", lambda row: _number(row, "weight"), True, 6, usual="1"),
@@ -51,7 +50,7 @@ def lines(upstreams: Sequence[Upstream], now: float, width: int = 0) -> list[Lin
     for index, (row, text) in enumerate(zip(rows, texts[1:], strict=True)):
         found.append(Line(text, _seen(row)))
         if index + 1 == len(rows) or rows[index + 1].upstream is not row.upstream:
-            found += [Line(f"  {_safe(text)}", state) for text, state in _details(row.upstream, now)]
+            found += [Line(f"  {tables.safe(text)}", state) for text, state in _details(row.upstream, now)]
     return found
 
 
@@ -78,11 +77,6 @@ def unserved(upstreams: Sequence[Upstream]) -> list[str]:
 
 def _not_usable(backend: Mapping[str, Any]) -> str:
     return "with an open circuit" if backend["circuit"] == "open" else "of weight 0"
-
-
-def _safe(text: str) -> str:
-    """What a DNS server, a container or a backend has said may be meant for the terminal rather than for who reads it."""
-    return text if text.isprintable() else plain(text)
 
 
 def _seen(row: Row) -> str:

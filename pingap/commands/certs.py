@@ -58,12 +58,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
 
     if not rows:
         return "the configuration has no certificates"
-    width = terminal.width() if terminal.is_terminal() else 0
-    found = []
-    for line in certs_table.lines(rows, time.time(), width):
-        text = terminal.fitted(line.text, width) if width else line.text
-        found.append(terminal.coloured(text, certs_table.colour_of(line.state)))
-    return "\n".join(found)
+    return options.table(lambda width: certs_table.lines(rows, time.time(), width), certs_table.colour_of)
 
 
 def _tell_health(rows: list[dict[str, Any]]) -> None:
@@ -138,12 +133,11 @@ def _renewed(name: str, run_dir: str | None, is_silent: bool) -> dict[str, Any]:
 
 def _step(directory: str, name: str) -> str:
     from pingap import client
-    from pingap.observability.escape import plain
+    from pingap.tables import safe
 
     with suppress(client.NotRunning, client.AskRefused):
         for row in client.ask(directory, "certs", name):
-            step = str((row["acme"] or {}).get("step") or "")
-            return step if step.isprintable() else plain(step)
+            return safe(str((row["acme"] or {}).get("step") or ""))
     return ""
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -15,6 +15,8 @@ import click
 from pingap import rundir, terminal
 
 if TYPE_CHECKING:
+    from pingap.ps_table import Line
+
     _Kind = click.ParamType[Any]
 else:
     _Kind = click.ParamType  # of releases before 8.2 it takes no parameter
@@ -206,6 +208,14 @@ def show_told(
         return json.dumps(told, indent=None if every else 2) if as_json else text(told)
 
     shown(look, every, as_json)
+
+
+def table(lines: Callable[[int], Iterable[Line]], colour_of: Callable[[str], str]) -> str:
+    """For a terminal as wide as it is and in colours, else of any width. lines: of the width, 0 is any; colour_of: the state of one."""
+    width = terminal.width() if terminal.is_terminal() else 0
+    return "\n".join(
+        terminal.coloured(terminal.fitted(line.text, width) if width else line.text, colour_of(line.state)) for line in lines(width)
+    )
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -35,9 +35,8 @@ def ps(as_json: bool, health: bool, watch: float | None, run_dir: str | None) ->
 def _text(rows: list[dict[str, Any]]) -> str:
     from pingap import ps_table
 
-    table = ps_table.lines(rows, terminal.width() if terminal.is_terminal() else 0)
-    shown = [terminal.coloured(line.text, ps_table.colour_of(line.state)) for line in table]
-    return "\n".join([*shown, "", *ps_table.summary(rows, time.time())]).rstrip("\n")
+    shown = options.table(lambda width: ps_table.lines(rows, width), ps_table.colour_of)
+    return "\n".join([shown, "", *ps_table.summary(rows, time.time())]).rstrip("\n")
 
 
 def _tell_health(rows: list[dict[str, Any]]) -> None:

@@ -55,12 +55,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
 
     if not rows:
         return "the configuration has no upstreams"
-    width = terminal.width() if terminal.is_terminal() else 0
-    lines = []
-    for line in upstreams_table.lines(rows, time.time(), width):
-        text = terminal.fitted(line.text, width) if width else line.text
-        lines.append(terminal.coloured(text, upstreams_table.colour_of(line.state)))
-    return "\n".join(lines)
+    return options.table(lambda width: upstreams_table.lines(rows, time.time(), width), upstreams_table.colour_of)
 
 
 def _tell_health(rows: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.e2e.acme_site import AcmeTown, Way
 from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.origins import Nginx, Origin
 from tests.kit.peers import needs
@@ -65,3 +66,17 @@ def shared_origin() -> Iterator[Origin]:
     yield server
     server.stop()
     assert not server.errors, server.errors
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcmeTown]:
+    """With an authority by ACME."""
+    with AcmeTown(tmp_path_factory.mktemp("town")) as made:
+        yield made
+
+
+@pytest.fixture
+def way(town: AcmeTown) -> Iterator[Way]:
+    """To the authority of the town."""
+    with Way(town.pebble, town.root) as made:
+        yield made

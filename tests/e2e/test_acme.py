@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.e2e.certificate import self_signed
 from tests.e2e.harness import Pingap
 from tests.e2e.origins import Origin
 from tests.kit.waiting import until
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcmeTown]:
-    with AcmeTown(tmp_path_factory.mktemp("town")) as made:
-        yield made
 
 
 @pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,12 +15,6 @@ from tests.e2e.origins import Origin
 from tests.kit.waiting import until
 
 RECORD = re.compile(r"(_acme-challenge\.\S+) IN TXT ([\w-]{43})(?![\w-])")
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcmeTown]:
-    with AcmeTown(tmp_path_factory.mktemp("town")) as made:
-        yield made
 
 
 def by_hand(town: AcmeTown, *names: str, more: str = "", section: str = "site") -> str:

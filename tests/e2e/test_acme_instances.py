@@ -56,18 +56,6 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcmeTown]:
-    with AcmeTown(tmp_path_factory.mktemp("town")) as made:
-        yield made
-
-
-@pytest.fixture
-def way(town: AcmeTown) -> Iterator[Way]:
-    with Way(town.pebble, town.root) as made:
-        yield made
-
-
 def test_one_gets_it_both_serve_it_and_the_other_answers_the_authority(etcd: Etcd, town: AcmeTown, way: Way, shared_origin: Origin) -> None:
     pair = Pair(etcd, town, shared_origin.port, way.directory, "shared.test")
     way.hold("challenge")

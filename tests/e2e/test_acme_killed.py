@@ -27,12 +27,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcmeTown]:
     print("\n".join(["", f"{'killed':8} {'at':34} {'right after':12} {'in the end':12} orders", *TABLE]))
 
 
-@pytest.fixture
-def way(town: AcmeTown) -> Iterator[Way]:
-    with Way(town.pebble, town.root) as made:
-        yield made
-
-
 class Served:
     """A site with an old certificate in its entry, which serves until there is one by ACME."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -15,18 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.e2e.acme_site import AcmeTown, Way, certs, is_of_pebble, names_of
 from tests.e2e.origins import Origin
 from tests.kit.waiting import until
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcmeTown]:
-    with AcmeTown(tmp_path_factory.mktemp("town")) as made:
-        yield made
-
-
-@pytest.fixture
-def way(town: AcmeTown) -> Iterator[Way]:
-    with Way(town.pebble, town.root) as made:
-        yield made
 
 
 def of_old(*names: x509.GeneralName, days: float) -> str:

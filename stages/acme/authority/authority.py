@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pingap.stages.acme.authority.checking import leaf_of
+from pingap.stages.acme.authority.checking import readable_leaf
 from pingap.stages.acme.authority.failures import AuthorityRefused, IssueFailed
 from pingap.stages.acme.authority.orders import StoredOrders
 from pingap.stages.acme.authority.patience import AuthorityTime, OrderPatience
@@ -55,7 +55,7 @@ class Authority:
             accounts = AcmeAccounts(self._shelf, link, wanted, patience)
             run = OrderRun(wanted, self._orders, accounts, Poller(link, self._clocks, patience), presenter, progress)
             kept = CertificateKeeper(self._shelf).get_issued(wanted.id)
-            leaf = leaf_of(kept.cert) if kept is not None else None
+            leaf = readable_leaf(kept.cert) if kept is not None else None
             return run.issued(certificate_id(leaf) if leaf is not None else "", leaf)
         except AuthorityRefused as refused:
             raise self._in_words(wanted, refused) from refused
@@ -68,7 +68,7 @@ class Authority:
 
     def renewal_window(self, wanted: WantedCertificate, chain: str) -> RenewalWindow | None:
         """chain: PEM, the leaf first. None: the authority does not say, or not now. It is asked as often as it allows, and remembered."""
-        leaf = leaf_of(chain)
+        leaf = readable_leaf(chain)
         name = certificate_id(leaf) if leaf is not None else ""
         if not name:
             return None

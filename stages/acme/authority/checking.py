@@ -19,7 +19,7 @@ def _key(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def names_of(certificate: x509.Certificate) -> set[str]:
+def san_of(certificate: x509.Certificate) -> set[str]:
     """Of its SAN, lower case; addresses in their shortest form."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -58,7 +58,7 @@ def checked_chain(pem: str, key: str, domains: tuple[str, ...], now: float) -> s
     leaf = next((one for one in certificates if _key(one) == public), None)
     if leaf is None:
         raise ValueError("it is for another key than ours")
-    lacking = {str(as_address(domain) or domain) for domain in domains} - names_of(leaf)
+    lacking = {str(as_address(domain) or domain) for domain in domains} - san_of(leaf)
     if lacking:
         raise ValueError(f"it is not for {', '.join(sorted(lacking))}")
     moment = datetime.fromtimestamp(now, UTC)
@@ -69,7 +69,7 @@ def checked_chain(pem: str, key: str, domains: tuple[str, ...], now: float) -> s
     return "".join(one.public_bytes(Encoding.PEM).decode() for one in _in_order(certificates, leaf))
 
 
-def leaf_of(pem: str) -> x509.Certificate | None:
+def readable_leaf(pem: str) -> x509.Certificate | None:
     """The first certificate; None: there is none that can be read."""
     try:
         return x509.load_pem_x509_certificates(pem.encode())[0]

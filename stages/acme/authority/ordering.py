@@ -11,7 +11,7 @@ from cryptography import x509
 
 from pingap.stages.acme.authority.accounts import AcmeAccount, AcmeAccounts, is_closed, is_unknown
 from pingap.stages.acme.authority.authorizing import Authorizing, PendingProof
-from pingap.stages.acme.authority.checking import checked_chain, has_most_of_its_life, leaf_of
+from pingap.stages.acme.authority.checking import checked_chain, has_most_of_its_life, readable_leaf
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
 from pingap.stages.acme.authority.keys import identifiers
 from pingap.stages.acme.authority.link import AuthorityReply
@@ -94,7 +94,7 @@ class OrderRun:
             issued = self._fetched(stored, table)
         except (ValueError, AuthorityRefused):
             return None
-        leaf = leaf_of(issued.cert)
+        leaf = readable_leaf(issued.cert)
         return issued if leaf is not None and leaf != current and has_most_of_its_life(leaf, self._poller.now()) else None
 
     def _is_over(self, table: dict[str, Any]) -> bool:
