@@ -407,7 +407,7 @@ class AcmeCore:
         left = max(held.not_after - now, 0.0) if held else 0.0
         retry_at = min(event.retry_at, now + LONGEST_WORD) if event.retry_at is not None else None
         share = share_of(f"{id}{attempts}")
-        at = next_try(now, attempts, left, life, retry_at, event.is_final, share, event.is_rate_limited)
+        at = next_try(now, attempts, left, life, retry_at, event.is_final, share, event.is_rate_limited, event.is_unreachable)
         failed = structs.replace(record, at=now, attempts=attempts, failed_at=now, error=event.reason, next_try=at)
         self._keep(id, structs.replace(failed, word=retry_at or 0.0, means=event.wanted.means))
         if event.is_limit:

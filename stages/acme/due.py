@@ -20,6 +20,9 @@ FIRST_DELAY: Final = 300.0
 LONGEST_DELAY: Final = 6 * 3600.0
 """Seconds between two tries: doubled each time. Let's Encrypt takes five failed proofs of a name an hour."""
 
+FIRST_UNREACHED: Final = 30.0
+"""In place of FIRST_DELAY when the authority was not reached: no limit of its own counts such a try, and it may be back in a moment."""
+
 LONGEST_NEAR_END: Final = 3600.0
 """The same when less than a tenth of its life is left, or nothing is there."""
 
@@ -90,16 +93,18 @@ def next_try(
     is_final: bool,
     share: float,
     is_rate_limited: bool = False,
+    is_unreachable: bool = False,
 ) -> float:
     """After a failure. attempts: failed ones, this one counted. left: seconds that the certificate has; life: all of them.
 
     retry_at: before which the authority does not want to be asked. is_rate_limited: as it has a limit, not as it has trouble of its own.
-    share: chance, in [0, 1).
+    is_unreachable: it was not reached, or speaks no ACME. share: chance, in [0, 1).
     """
     if is_final:
         delay = FINAL_DELAY if left >= life / 10 else min(FINAL_DELAY, max(left / 4, LONGEST_NEAR_END))
     else:
-        delay = min(FIRST_DELAY * 2 ** min(attempts - 1, 20), LONGEST_NEAR_END if left < life / 10 else LONGEST_DELAY)
+        first = FIRST_UNREACHED if is_unreachable else FIRST_DELAY
+        delay = min(first * 2 ** min(attempts - 1, 20), LONGEST_NEAR_END if left < life / 10 else LONGEST_DELAY)
     return max(now + delay * (1 - JITTER * share), _not_before(now, left, retry_at, is_rate_limited))
 
 

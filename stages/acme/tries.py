@@ -93,7 +93,7 @@ class Tries:
             self.end(id)
 
     def _run(self, wanted: WantedCertificate, seen: str, run: _Run) -> None:
-        from pingap.stages.acme.authority.failures import IssueFailed
+        from pingap.stages.acme.authority.failures import AuthorityUnreachable, IssueFailed
 
         event: Event
         try:
@@ -101,7 +101,8 @@ class Tries:
         except IssueFailed as error:
             is_rate_limited = error.problem_type.endswith("rateLimited")
             is_limit = is_rate_limited and any(word in str(error) for word in _OF_ALL)
-            event = TryFailed(wanted, str(error), error.retry_at, error.is_final, is_limit, is_rate_limited)
+            is_unreachable = isinstance(error, AuthorityUnreachable) and not is_rate_limited
+            event = TryFailed(wanted, str(error), error.retry_at, error.is_final, is_limit, is_rate_limited, is_unreachable)
         except (NotPresented, StoreError, TryHalted) as error:
             event = TryFailed(wanted, str(error))
         except Exception as error:  # whatever it was, it is told, and tried again

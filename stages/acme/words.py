@@ -86,6 +86,8 @@ class TryFailed:
     """The authority takes no more of us for a while, whatever the name."""
     is_rate_limited: bool = False
     """`retry_at` is when a limit of the authority ends, not its guess when it is well again."""
+    is_unreachable: bool = False
+    """The authority could not be asked, so that none of its limits counts this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,20 @@ def test_what_fails_is_tried_again_later_and_later_and_told_once() -> None:
     assert script.core.record("a").attempts == 0 and script.core.record("a").error == ""
 
 
+def test_an_authority_that_is_not_reached_is_asked_again_soon() -> None:
+    script = Script(A)
+    script.begin()
+    pauses = []
+    for _ in range(12):
+        script.fail(A, "not reached", is_unreachable=True)
+        pauses.append(script.core.record("a").next_try - script.now)
+        assert tried(script.later(pauses[-1])) == ["a"]
+    assert 24 <= pauses[0] <= 30 and pauses[2] <= 120 and pauses[:8] == sorted(pauses[:8]) and 0.8 * HOUR < pauses[-1] <= HOUR
+    word = script.now + 900
+    script.fail(A, "trouble of its own", retry_at=word, is_unreachable=True)
+    assert script.core.record("a").next_try >= word
+
+
 @pytest.mark.parametrize(
     "change", [{"eab_kid": "x", "eab_hmac_key": "y"}, {"email": "a@b.example"}, {"dns": DnsAccess(service_url="?token=x")}]
 )

@@ -111,6 +111,28 @@ def test_openssl_is_let_in_and_told_why_not(web: IdentitySite) -> None:
     assert "certificate expired" in s_client(port, "-tls1_2", "-crlf", "-ign_eof", *expired, talk=[("", request)])
 
 
+def named(port: int, version: str, name: str = "a.example") -> str:
+    """The authorities that `openssl s_client` is told of."""
+    out = s_client(port, version, name=name).replace(" = ", "=").partition("Acceptable client certificate CA names\n")[2]
+    return out.partition("\nRequested Signature Algorithms")[0].partition("\nClient Certificate Types")[0]
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_clients_are_told_whose_certificates_would_do_also_when_the_file_has_changed(
+    web: IdentitySite, people: People, version: str
+) -> None:
+    for server in ("required", "optional", "filed"):
+        for name in ("a.example", "b.example", "unknown.example"):
+            assert named(web.ports[server], version, name) == "CN=Ours"
+    assert named(web.ports["open"], version) == ""
+    people.believe(people.theirs.pem + people.ours.pem)
+    try:
+        until(lambda: named(web.ports["filed"], version) == "CN=Theirs\nCN=Ours", 20, "both are named")
+    finally:
+        people.believe(people.ours.pem)
+        until(lambda: named(web.ports["filed"], version) == "CN=Ours", 20, "one is named again")
+
+
 @pytest.mark.parametrize("case", [f"odd-{case}" for case in ODD_NAMES] + ["alice", "deep", ""])
 def test_the_variables_have_the_values_that_nginx_gives(web: IdentitySite, people: People, nginx: VerifyingNginx, case: str) -> None:
     ours, theirs = web.told("optional", case), nginx.told(people, case)

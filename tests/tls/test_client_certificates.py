@@ -17,6 +17,7 @@ from pingap.stages.accept.certificates.chooser import Chooser
 from pingap.stages.accept.certificates.openssl_trial import usable
 from pingap.stages.client_hello import Hello
 from tests.e2e.certificate import self_signed
+from tests.kit.authority import TestAuthority
 from tests.kit.identities import CLIENT, SERVER, Identity, alone, root
 
 ROOT, OTHER, THIRD = root("Root"), root("Other"), root("Third")
@@ -113,6 +114,15 @@ def test_by_whatever_name_a_client_comes_it_is_asked(version: str, name: str | N
     assert Handshake(lenient, client(OURS, version), name).known_as == OURS.der
     assert Handshake(lenient, client(None, version), name).known_as == b""
     assert Handshake(lenient, client(THEIRS, version), name).known_as is None
+
+
+@versions
+def test_a_client_is_asked_by_names_that_certificates_are_made_for_too(version: str) -> None:
+    made = TestAuthority().entry("made.example")
+    web = Chooser(REQUIRED, compile_choices({"web": REQUIRED}, SITES | {"made": made})["web"])
+    assert Handshake(web, client(OURS, version), "made.example").known_as == OURS.der
+    assert Handshake(web, client(THEIRS, version), "made.example").known_as is None
+    assert Handshake(web, client(None, version), "made.example").known_as is None
 
 
 @versions
