@@ -334,7 +334,10 @@ def parse_domains(value: Any) -> tuple[str, ...]:
     So names are in lower case, in Punycode, and without a final dot.
     """
     names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com, *.example.org"').split(",") if name.strip())
-    domains = []
+    domains: list[str] = []
+    wrong: list[str] = []
+    told: list[str] = []
+    hints: list[str] = []
     for name in names:
         plain = name.removeprefix("*.")
         with suppress(ValueError):
@@ -342,12 +345,19 @@ def parse_domains(value: Any) -> tuple[str, ...]:
             continue
         try:
             asked = host_name(plain).removesuffix(".")
-        except BadValue as error:
-            raise BadValue(f"{name!r} is not a domain", "write example.com or *.example.com") from error
+        except BadValue:
+            wrong.append(repr(name))
+            continue
         star = name[: -len(plain)]
         if _TWO_FORMS.search(plain):
             labels = unicodedata.normalize("NFC", plain).removesuffix(".").split(".")
             newer = ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)
-            raise BadValue(f"{name!r} has two forms in Punycode", f"write {star}{newer}, as browsers ask for it, or {star}{asked}")
+            told.append(f"{name!r} has two forms in Punycode")
+            hints.append(f"write {star}{newer}, as browsers ask for it, or {star}{asked}")
         domains.append(star + asked)
+    if wrong:
+        told.insert(0, f"{wrong[0]} is not a domain" if len(wrong) == 1 else f"{', '.join(wrong)} are not domains")
+        hints.insert(0, "write example.com or *.example.com")
+    if told:
+        raise BadValue("; ".join(told), "; ".join(hints))
     return tuple(domains)

@@ -52,7 +52,10 @@ def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
 
     missing = [key for key in ("tls_cert", "tls_key") if not getattr(certificate, key)]
     if missing:
-        if not certificate.acme or len(missing) == 1:
+        if len(missing) == 1:
+            other = "tls_cert" if missing == ["tls_key"] else "tls_key"
+            yield Problem(f"{path}.{missing[0]}", f"has to be there, beside {other}")
+        elif not certificate.acme:
             yield from (Problem(f"{path}.{key}", "the key is required") for key in missing)
         return
     leaf: X509 | None = None

@@ -25,6 +25,9 @@ _ENDPOINTS: Final[Mapping[str, str]] = {
 _NAME: Final = re.compile("[a-z][a-z_]{0,23}")
 """What is told of an unknown name: any other may be a key without a name."""
 
+_REFERENCE: Final = re.compile(r"\$(?:ENV|SECRET):[A-Za-z_][A-Za-z0-9_]*")
+"""What says where a key is, and is none (references.py)."""
+
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -46,6 +49,24 @@ def parse_dns_service(provider: str, url: str) -> DnsService:
     parts = urlsplit(url.strip())
     endpoint = f"{parts.scheme}://{parts.netloc}" if parts.netloc else _ENDPOINTS[provider]
     return DnsService(endpoint, dict(_query(parts.query)))
+
+
+def secret_parts(url: str) -> Iterator[str]:
+    """What must not be told of one: all but scheme, host, and names of the query and references that stand for values."""
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port
+    except ValueError:
+        yield url
+        return
+    user, at, _ = parts.netloc.rpartition("@")
+    texts = [user if at else "", parts.path, parts.fragment]
+    for part in parts.query.split("&"):
+        name, _, value = part.partition("=")
+        texts.append(value or name)
+    for text in texts:
+        for one in _REFERENCE.split(text):
+            yield from dict.fromkeys((one, unquote(one))) if one.strip("/=") else ()
 
 
 def check_dns_service(path: str, provider: str, url: str) -> Iterator[Problem | Note]:

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, SchemaValidator
 
 from pingap.config import check, includes, lenient, unsupported
-from pingap.config.acme import is_proved_by_dns
+from pingap.config.acme import idle_keys, is_proved_by_dns
 from pingap.config.addresses import is_host_name
 from pingap.config.certificates import leaf_of, names_of
 from pingap.config.encryption import is_encrypted
@@ -96,6 +96,7 @@ def load(
                 raw.notes.append(one)
             else:
                 raw.tell(one)
+    raw.let_idle_pass(idle_keys(certificates, raw.partial))
     if raw.problems:
         raise SnapshotRefused(raw.attributed(raw.problems), grouped(raw.attributed(raw.notes)), snapshot)
     return replace(lenient.once(snapshot), notes=grouped(raw.attributed(raw.notes)))
@@ -108,9 +109,11 @@ class _Raw:
     gathered: Gathered
     tables: dict[str, Table] = field(init=False)
     partial: set[str] = field(default_factory=set)
-    """The paths of items that lack keys which the file gives, because those were wrong."""
+    """The paths of items that lack keys which the file gives, because those were wrong, and of these keys."""
     unset: set[str] = field(default_factory=set)
     """The paths of texts that refer to something which is not there."""
+    idle: set[str] = field(default_factory=set)
+    """The paths of keys and items without effect: what they refer to need not be there."""
     secret: set[str] = field(default_factory=set)
     """The paths of values that came out of an encrypted storage, or from a storage by `$SECRET:NAME`."""
     included: dict[str, str] = field(default_factory=dict)
@@ -126,6 +129,13 @@ class _Raw:
     def tell(self, *problems: Problem) -> None:
         """Of a text that refers to nothing, only that is told, which it was."""
         self.problems += [problem for problem in problems if problem.path not in self.unset]
+
+    def let_idle_pass(self, keys: Iterable[str]) -> None:
+        """What such texts refer to in vain is a note. keys: paths of those without effect, besides the ones that are known."""
+        idle = self.idle.union(keys)
+        passed = [one for one in self.problems if one.path in self.unset and is_within(one.path, idle)] if idle else []
+        self.notes += [Note(one.path, one.message, one.hint) for one in passed]
+        self.problems = [one for one in self.problems if one not in passed]
 
     def attributed(self, found: Iterable[Told]) -> list[Told]:
         """`found` in the order of the items, each with its file where there are several files."""
@@ -258,8 +268,8 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
     raw.tell(*(_explained(place, table, wrong, kind) for wrong in wrongs))
     # The sound keys go on to the checks between items, so that those problems are told too. The snapshot itself is
     # never used.
-    raw.partial.add(path)
     unusable = {str(wrong["loc"][0]) for wrong in wrongs}
+    raw.partial |= {path, *(path_of(*place, key) for key in unusable)}
     for key in unusable | {_READ_BY[key] for key in unusable & _READ_BY.keys()}:
         table.pop(key, None)
         if key in _STAND_INS and key in {spec.name for spec in fields(kind)}:  # type: ignore[arg-type]
@@ -303,7 +313,7 @@ def _explained(place: tuple[str, ...], table: Table, wrong: Any, kind: Any) -> P
         case "less_than_equal":
             return Problem(path, f"must be at most {context['le']}, got {got}")
         case "literal_error":
-            words = re.findall(r"'([^']*)'", str(context["expected"]))
+            words = [word for word in re.findall(r"'([^']*)'", str(context["expected"])) if word]  # "" is a key without a word
             value = _at(table, loc)
             close = nearest(value, words) if isinstance(value, str) else ""
             return Problem(path, f"expected {choices(words)}; got {got}", close)
@@ -345,6 +355,7 @@ def _certificates(raw: _Raw) -> tuple[dict[str, Certificate], dict[str, float]]:
     tables = raw.tables.get("certificates", {})
     for name in [name for name, table in tables.items() if isinstance(table, dict) and lenient.has_no_certificate(table)]:
         raw.notes.append(Note(path_of("certificates", name), "without effect: it has neither tls_cert nor tls_key", "leave it out"))
+        raw.idle.add(path_of("certificates", name))
         del tables[name]
     found = _items(raw, "certificates", Certificate)
     ends = {}

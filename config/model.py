@@ -57,7 +57,7 @@ class Basic:
     """Text of an error answer, with {{version}}, {{error_type}}, {{content}}; empty is the built-in page."""
     pid_file: FilePath = field(default=None, metadata=RESTART)
     """Where the supervisor writes its process id; None writes none."""
-    acme_directory: FilePath = field(default=None, metadata=RESTART)
+    acme_directory: Annotated[str | None, Parsed("absolute_path")] = field(default=None, metadata=RESTART)
     """Where certificates by ACME and the accounts for them are kept, unless the configuration is in etcd, which keeps them then. None:
     `$STATE_DIRECTORY/acme`, or `~/.pingap/acme`."""
     user: str = field(default="", metadata=RESTART)
@@ -127,8 +127,9 @@ class Server:
     """The same for TLS 1.3, for a Python whose ssl module can set it (3.15)."""
     tls_handshake_timeout: Limit = 10.0
     """From the connection to the end of the handshake."""
+    # Stages see PEM.
     client_ca: Annotated[str, Parsed("pem")] = ""
-    """A path, PEM, or PEM in base64: whom the certificates of clients are believed by. Here PEM; without it none is asked for."""
+    """A path, PEM, or PEM in base64: whom the certificates of clients are believed by. Without it none is asked for."""
     client_auth: Literal["", "required", "optional"] = ""
     """Whether a client without a certificate is served; empty is required, where there is a `client_ca`."""
     enabled_h2: bool = False
@@ -338,20 +339,23 @@ class Certificate:
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
+    # What stages see is PEM, or "" for one by ACME.
     tls_cert: Annotated[str, Parsed("pem")] = ""
-    """A path, PEM, or PEM in base64: the server's certificate first, then the chain. Here PEM, or "" for one by ACME."""
+    """A path, PEM, or PEM in base64: the server's certificate first, then the chain."""
     tls_key: Annotated[str, Parsed("pem")] = field(default="", repr=False)
     """The same of the private key."""
+    # For stages always "": the key is decrypted when it is read.
     tls_key_passphrase: str = field(default="", repr=False)
-    """With which `tls_key` is encrypted. Here always "": the key is decrypted when it is read."""
+    """With which `tls_key` is encrypted."""
     domains: Annotated[tuple[str, ...], Parsed("domains")] = ()
     """Comma separated names it is used for, `*.example.com` for one label; without them those that it is for."""
     is_default: bool = False
     """It is used for clients that ask for no name, or for one that no certificate is for."""
     is_ca: bool = False
     """It is an authority's: certificates for the names that clients ask for are made with it."""
+    # Stages see the URL.
     acme: Annotated[str, Parsed("acme_directory")] = ""
-    """The authority that issues and renews it (RFC 8555): `lets_encrypt`, … or the URL of a directory. Here the URL; empty is none."""
+    """The authority that issues and renews it (RFC 8555): `lets_encrypt`, … or the URL of a directory. Empty is none."""
     acme_challenge: Literal["", "http-01", "tls-alpn-01", "dns-01"] = ""
     """How it is proved that the names are ours; empty takes what the servers allow."""
     acme_email: str = ""

@@ -12,8 +12,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from pingap.config.dns_service import secret_parts
 from pingap.config.problems import Note, Problem, path_of
-from pingap.config.references import is_reference
+from pingap.config.references import WITHIN, is_reference
 
 Told = TypeVar("Told", Problem, Note)
 
@@ -125,6 +126,8 @@ def _texts(path: str, value: Any, is_wholly: bool, outer: AbstractSet[str]) -> I
             yield from _texts(inner, entry, is_wholly or is_within(inner, outer), outer)
     elif isinstance(value, str) and is_reference(value):
         return
+    elif is_wholly and isinstance(value, str) and path.endswith(f".{WITHIN}"):
+        yield from ((path, part) for part in secret_parts(value))
     elif is_wholly:
         yield path, str(value)
     elif isinstance(value, str) and (shown := masked(value)) != value:

@@ -7,6 +7,7 @@ the model or raises `BadValue`. Nothing here knows of other keys.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from typing import Any, Final, Literal, cast
@@ -394,6 +395,14 @@ def parse_file_path(value: Any) -> str | None:
     return expanded(text) if text else None
 
 
+def parse_absolute_path(value: Any) -> str | None:
+    """A path that is the same from wherever pingap is started, `~` being the home directory; empty is none."""
+    path = parse_file_path(value)
+    if path and not os.path.isabs(path):
+        raise BadValue(f"{path!r} is no absolute path", "a path begins with / or ~, so that the next start finds the same")
+    return path
+
+
 def parse_cipher_list(value: Any) -> str:
     """Ciphers as OpenSSL lists them; one that it does not know at all is refused."""
     import ssl
@@ -456,6 +465,7 @@ def parse_curve_key(value: Any) -> str:
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
+    "absolute_path": parse_absolute_path,
     "acme_directory": parse_acme_directory,
     "access_log": parse_access_log,
     "alpn": parse_alpn,

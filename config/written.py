@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pingap.config.addresses import is_host_name
 from pingap.config.fields import EachParsed, Parsed
-from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, HealthCheck, HostRule, PathRule, Rewrite
+from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, DnsAddress, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.quantities import format_duration, format_size
 
 
@@ -64,6 +64,11 @@ def _condition(condition: tuple[str, str | None]) -> str:
     return name if value is None else f"{name}:{value}"
 
 
+def _dns_server(server: DnsAddress) -> str:
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{host}:{server.port}"
+
+
 def _health_check(check: HealthCheck) -> str:
     if check == DEFAULT_CHECK:
         return ""
@@ -106,6 +111,7 @@ WRITERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "balance": _balance,
     "condition": _condition,
     "cpu": int,
+    "dns_servers": lambda servers: ", ".join(map(_dns_server, servers)),
     "domains": ", ".join,
     "duration": format_duration,
     "limit": format_duration,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pingap.config.model import SCALED_STAGES, Snapshot
+from pingap.flags import is_on
 from pingap.plan_words import Role
 from pingap.stages.itinerary import CHALLENGE, METRICS, OPTIONS
 
@@ -152,8 +153,7 @@ def settings(stage: str, role: Role, ids: tuple[int, ...], options: Options, log
     if stage == "routing":
         return {"destinations": destinations()}
     if stage == "acme":
-        # A variable of the reference: any text means yes.
-        return {"source": options.source, "is_disabled": bool(os.environ.get("PINGAP_DISABLE_ACME"))}
+        return {"source": options.source, "is_disabled": is_on(os.environ.get("PINGAP_DISABLE_ACME", ""))}
     if stage == "config":
         return {"source": options.source, "text": options.text, "passed": dict(options.passed), "follows": options.follows}
     return {}

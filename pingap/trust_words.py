@@ -18,7 +18,8 @@ def trust_words(path: str, name: str) -> list[TrustWords]:
     """path: of the certificate. name: its common name."""
     file, quoted = shlex.quote(path), shlex.quote(name)
     debian = "/usr/local/share/ca-certificates/pingap-dev.crt"
-    database = "certutil -d sql:$HOME/.pki/nssdb"
+    place = "$HOME/.pki/nssdb"  # made by the first start of a browser; certutil makes the database in it, not the directory
+    database = f"certutil -d sql:{place}"
     return [
         TrustWords(
             "Debian, Ubuntu",
@@ -37,6 +38,8 @@ def trust_words(path: str, name: str) -> list[TrustWords]:
             "Settings, search for certificates, View Certificates, Authorities, Import",
             "there as well: Delete or Distrust",
         ),
-        TrustWords("Chromium on Linux", f"{database} -A -t C,, -n pingap-dev -i {file}", f"{database} -D -n pingap-dev"),
+        TrustWords(
+            "Chromium on Linux", f"mkdir -p {place} && {database} -A -t C,, -n pingap-dev -i {file}", f"{database} -D -n pingap-dev"
+        ),
         TrustWords("curl", f"curl --cacert {file} https://NAME/", "nothing was changed"),
     ]

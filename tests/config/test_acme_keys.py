@@ -90,7 +90,7 @@ def test_a_directory_may_be_any_but_is_spoken_to_safely() -> None:
             "acme_challenge: http-01 and dns_challenge exclude each other",
         ),
         ('domains = "example.com"\ndns_provider = "route53"', "dns_provider: 'route53' is no DNS provider"),
-        ('domains = "example.com"\ntls_cert = "-----BEGIN X-----\\nAAAA\\n-----END X-----"', "tls_key: the key is required"),
+        ('domains = "example.com"\ntls_cert = "-----BEGIN X-----\\nAAAA\\n-----END X-----"', "tls_key: has to be there, beside tls_cert"),
     ],
 )
 def test_what_an_authority_would_refuse_is_refused_before_it_is_asked(keys: str, said: str) -> None:
@@ -157,3 +157,80 @@ def test_a_name_that_browsers_ask_for_in_another_form_is_refused_with_both(domai
     (problem,) = refused.value.problems
     assert problem.message == f"'{domain.lower()}' has two forms in Punycode"
     assert problem.hint == f"write {newer}, as browsers ask for it, or {older}"
+
+
+NAMED = 'domains = "example.com"\nacme = "lets_encrypt"\n'
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ('acme_eab_kid = "7"\nacme_eab_hmac_key = "no key!"', "acme_eab_hmac_key: is not base64url"),
+        ('acme_email = "ops"', "acme_email: 'ops' is no address"),
+        ('acme_challenge = "http"', "acme_challenge: expected one of: http-01, tls-alpn-01, dns-01"),
+    ],
+)
+def test_what_no_authority_could_use_is_refused(keys: str, said: str) -> None:
+    assert [one.partition("; got")[0] for one in refusals(NAMED + keys)] == [said]
+
+
+@pytest.mark.parametrize("key", ["abc-_w", "abc+/w==", "abcd"])
+def test_keys_of_accounts_are_taken_as_authorities_show_them(key: str) -> None:
+    assert not load_text(f'{SERVERS}{NAMED}acme_eab_kid = "7"\nacme_eab_hmac_key = "{key}"').notes
+
+
+@pytest.mark.parametrize("name", ["localhost", "www", "a.local", "a.test", "b.home.arpa", "a.example", "10.0.0.1", "::1"])
+def test_what_no_public_authority_issues_for_is_noted(name: str) -> None:
+    def notes(authority: str) -> list[str]:
+        return [note.message for note in load_text(f'{SERVERS}domains = "example.com,{name}"\nacme = "{authority}"').notes]
+
+    assert notes("lets_encrypt") == [f"Let's Encrypt issues for names and addresses of the internet, and not for {name}"]
+    assert not notes("https://ca.example.net/dir")
+
+
+def test_an_authority_for_customers_and_days_beyond_half_of_a_life_are_noted() -> None:
+    for keys, said in (
+        ('acme = "zerossl"', "issues to its customers only"),
+        ('acme = "google"', "issues to its customers only"),
+        ('acme = "lets_encrypt"\nbuffer_days = 46', "no more than half of its life counts"),
+    ):
+        [note] = load_text(f'{SERVERS}domains = "example.com"\n{keys}').notes
+        assert said in note.message
+    assert not load_text(f"{SERVERS}{NAMED}buffer_days = 45").notes
+
+
+def test_every_bad_name_is_told_and_what_does_not_depend_on_them() -> None:
+    keys = 'domains = "a b.com,example.com,c_d!.com"\nacme = "lets_encrypt"\nacme_eab_kid = "7"\n'
+    assert refusals(keys + 'dns_challenge = true\nacme_challenge = "http-01"') == [
+        "domains: 'a b.com', 'c_d!.com' are not domains",
+        EXCLUDED,
+        "acme_eab_hmac_key: is missing: the two go together",
+    ]
+
+
+BY_DNS = f'{NAMED}dns_challenge = true\ndns_provider = "cf"\ndns_service_url = '
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("?token=$ENV:NOT_SET_VAR", "the environment variable NOT_SET_VAR is not set"),
+        ("?tokenn=s3cret-of-cf", "'tokenn' in the query is nothing that cf knows"),
+        ("s3cret-of-cf", "has neither a scheme nor a `?`"),
+    ],
+)
+def test_of_the_providers_url_the_keys_alone_are_secret(url: str, said: str) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        load_text(f'{SERVERS}{BY_DNS}"{url}"', env={})
+    assert said in [problem.message for problem in refused.value.problems]
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("keys", [NAMED, of_old(x509.DNSName("a.example"))])
+def test_a_variable_that_is_not_set_is_noted_where_the_key_has_no_effect(keys: str) -> None:
+    notes = [note.message for note in load_text(f'{SERVERS}{keys}dns_service_url = "?token=$ENV:NOT_SET_VAR"', env={}).notes]
+    assert "the environment variable NOT_SET_VAR is not set" in notes
+
+
+def test_the_place_of_certificates_is_the_same_wherever_pingap_is_started() -> None:
+    assert refusals(f'{NAMED}[basic]\nacme_directory = "data/acme"') == ["basic.acme_directory: 'data/acme' is no absolute path"]

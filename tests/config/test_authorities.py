@@ -53,7 +53,7 @@ def test_its_key_must_be_its_own() -> None:
     text = f"[certificates.house]\nis_ca = true\ntls_cert = '''{one.pem}'''\ntls_key = '''{other.key_pem}'''\n"
     assert problems(text) == ["certificates.house.tls_key: does not belong to the certificate"]
     assert problems(f"[certificates.house]\nis_ca = true\ntls_cert = '''{one.pem}'''\n") == [
-        "certificates.house.tls_key: the key is required"
+        "certificates.house.tls_key: has to be there, beside tls_cert"
     ]
 
 

@@ -199,6 +199,7 @@ WRITTEN: dict[str, list[Any]] = {
     "condition": ["a:b", "a", "a:b:c", "a:"],
     "cpu": [0, 7],
     "port": [1, 65535],
+    "dns_servers": ["10.0.0.53, [::1]:5353"],
     "domains": ["a.example, *.b.example"],
     "header": ["X-Name:value", "x:a:b", "X-Empty:"],
     "header_condition": ["X-Name:value", "x"],

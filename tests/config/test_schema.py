@@ -189,3 +189,10 @@ def test_what_cannot_be_converted_ends_with_2(capsys: pytest.CaptureFixture[str]
 def test_the_flags_for_a_proxy_without_a_file_make_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--upstream=127.0.0.1:5000", "--to-toml") == 0
     assert [one.addrs[0].port for one in load(MemoryStorage(capsys.readouterr().out)).upstreams.values()] == [5000]
+
+
+def test_it_says_nothing_of_what_stages_see() -> None:
+    keys = dict(DOCUMENT["properties"]["certificates"]["additionalProperties"]["properties"])
+    keys |= DOCUMENT["properties"]["servers"]["additionalProperties"]["properties"]
+    assert not [key for key, entry in keys.items() if "Here " in entry.get("description", "")]
+    assert "default" not in keys["dns_server"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pingap import cli, dev_authority
 from pingap.config.notes import notes_on
 from pingap.config.problems import BadValue
 from tests.kit.config import load_text
+from tests.kit.peers import needs
 
 
 def run(place: Path, *args: str) -> Result:
@@ -101,3 +103,20 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_an_authority_that_has_ended_says_so(tmp_path: Path) -> None:
     dev_authority.write(tmp_path, *dev_authority.made("Old", (), datetime.now(UTC) - timedelta(4000)))
     assert "ended on" in run(tmp_path).output
+
+
+@pytest.mark.processes
+def test_the_line_for_chromium_works_in_a_home_without_its_database(tmp_path: Path) -> None:
+    needs("certutil")
+    run(tmp_path / "ca")
+    told = json.loads(run(tmp_path / "ca", "--json").output)["trust"]
+    [line] = [one for one in told if one["system"].startswith("Chromium")]
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+
+    def shell(command: str) -> str:
+        return subprocess.run(["sh", "-c", command], check=True, env=env, stdin=subprocess.DEVNULL, stdout=-1, text=True, timeout=30).stdout
+
+    shell(line["trust"])
+    assert "pingap-dev" in shell("certutil -d sql:$HOME/.pki/nssdb -L")
+    shell(line["undo"])
+    assert "pingap-dev" not in shell("certutil -d sql:$HOME/.pki/nssdb -L")

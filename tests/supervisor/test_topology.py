@@ -100,3 +100,12 @@ def test_each_internal_destination_is_answered_by_one_stage_of_which_routing_is_
     role = next(role for role in topology.roles(Snapshot(servers=SERVER), Options()) if role.name == "routing")
     destinations = {"metrics": "metrics", "challenge": "acme", "options": "routing"}
     assert topology.settings("routing", role, (3,), Options(), None) == {"destinations": destinations}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_disabled"), [("1", True), ("yes", True), ("0", False), ("False", False), ("no", False), ("off", False)]
+)
+def test_the_variable_that_switches_acme_off_is_read_like_others(monkeypatch: pytest.MonkeyPatch, text: str, is_disabled: bool) -> None:
+    monkeypatch.setenv("PINGAP_DISABLE_ACME", text)
+    (role,) = [role for role in topology.roles(Snapshot(servers=SERVER), Options()) if role.name == "acme"]
+    assert topology.settings("acme", role, (5,), Options(), None)["is_disabled"] is is_disabled
