@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
-from pingap.stages.headers import cutter, value_of, values_of
+from pingap.stages.headers import loose_cutter, value_of, values_of
 from pingap.stages.messages import Peer
 
 FOR: Final = b"x-forwarded-for"
@@ -24,8 +24,9 @@ _KEPT: Final = 4096
 OVERWRITTEN: Final = ("x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded")
 """Headers of a request whose lines are taken out or replaced before it goes to a backend, with `enable_reverse_proxy_headers`."""
 
-_cut_claims = cutter(name.encode() for name in OVERWRITTEN)
-_cut_rewritten = cutter((REAL_IP, FOR))
+_cut_claims = loose_cutter(name.encode() for name in OVERWRITTEN)
+_cut_rewritten = loose_cutter((REAL_IP, FOR), [name.encode() for name in OVERWRITTEN])
+"""What a trusted peer says it says under the usual names: the other spellings are its own clients'."""
 
 
 class Trust:
@@ -115,7 +116,7 @@ def overwrite(headers: bytes, peer: Peer, host: bytes) -> bytes:
     """
     ip = peer.ip
     ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer.scheme}\r\nx-forwarded-port: {peer.local_port}\r\n"
-    if headers.find(b"forwarded") >= 0 or headers.find(REAL_IP) >= 0:  # most clients claim nothing: two searches cost a tenth of the cut
+    if headers.find(b"forwarded") >= 0 or headers.find(b"real") >= 0:  # most clients claim nothing: two searches cost a tenth of the cut
         headers = _cut_claims(headers)
     if host:
         return b"%b%bx-forwarded-host: %b\r\n" % (headers, ours.encode(), host)

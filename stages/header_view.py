@@ -171,6 +171,21 @@ class Headers:
             self.raw = self.raw[:start] + self.raw[end:]
 
 
+class RequestHeaders(Headers):
+    """Of a request on its way to a backend: what a plugin sets there the client cannot say beside it, in whatever spelling of the name."""
+
+    __slots__ = ()
+
+    def __setitem__(self, name: str, value: str | bytes) -> None:
+        """As `set`. Lines with names that are `alike` are gone afterwards; `add` lets them be."""
+        super().__setitem__(name, value)
+        if not name.isalnum():
+            own = name.lower()
+            for other in self.alike(name):
+                if other != own:
+                    self.remove(other)
+
+
 def block_of(pairs: Pairs) -> bytes:
     """A block of (name, value) pairs or a mapping. Raises ValueError for what is no header."""
     items: Iterable[Any] = pairs.items() if isinstance(pairs, Mapping) else pairs  # any: lists of two will do, too

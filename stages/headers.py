@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+from pingap.stages.header_view import spellings
+
 Cut = Callable[[bytes], bytes]
 
 
@@ -63,6 +65,31 @@ def without_changed(trailers: bytes, before: bytes, after: bytes, removed: Itera
 def cutter(names: Iterable[bytes]) -> Cut:
     """A function that returns a block without the lines of these names (lower case)."""
     return _cutter(tuple(dict.fromkeys(names)))
+
+
+def loose_cutter(names: Iterable[bytes], keep: Iterable[bytes] = ()) -> Cut:
+    """As `cutter`, and in every spelling that some backend takes for the name: to CGI, WSGI and PHP `x_user` is `x-user`.
+
+    For lines that only we may write. keep: names of which only the other spellings are cut.
+    """
+    return _loose_cutter(tuple(dict.fromkeys(names)), tuple(dict.fromkeys(keep)))
+
+
+@lru_cache(1024)
+def _loose_cutter(wanted: tuple[bytes, ...], kept: tuple[bytes, ...]) -> Cut:
+    if not kept and all(name.isalnum() for name in wanted):
+        return _cutter(wanted)
+    one = [spellings(name.decode("latin-1")) for name in wanted]
+    one += [b"(?!%b: )%b" % (re.escape(name), spellings(name.decode("latin-1"))) for name in kept]
+    line = rb"(?:" + b"|".join(one) + rb"): [^\n]*"
+    first = re.compile(rb"(?:" + line + rb"\n)+").match
+    remove = re.compile(rb"\n" + line).sub
+
+    def cut(headers: bytes) -> bytes:
+        begun = first(headers)
+        return remove(b"", headers if begun is None else headers[begun.end() :])
+
+    return cut
 
 
 @lru_cache(1024)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final, cast
 
-from pingap.stages.client_hello import Hello, hello_of
+from pingap.stages.client_hello import Hello, HelloReader
 from pingap.stages.http1.direct import DirectWriter
 from pingap.stages.lane import Lane
 from pingap.stages.read_gate import INNER, TLS, ReadGate
@@ -67,6 +67,7 @@ class TlsTransport(asyncio.Protocol):
         "_hostname",
         "_incoming",
         "_is_closing",
+        "_is_waiting",
         "_lane",
         "_lingers",
         "_outgoing",
@@ -105,7 +106,7 @@ class TlsTransport(asyncio.Protocol):
         self._lane = lane
         self._lingers = lingers
         self._choose = choose
-        self._hello = b""
+        self._hello: HelloReader | None = None if choose is None else HelloReader()
         """What has come of the client's first message, until its context is chosen."""
         self._hostname = hostname
         self._session = session
@@ -118,6 +119,8 @@ class TlsTransport(asyncio.Protocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._is_closing = False
+        self._is_waiting = False
+        """For its turn to read the client's first message."""
         self._end_of_reading = False
         self._stays_open = False
         """The peer has ended its half, and the protocol goes on with the other one."""
@@ -165,31 +168,35 @@ class TlsTransport(asyncio.Protocol):
                 if data[0] != _HANDSHAKE and data[:3].isalpha():
                     self._answer_plainly()
                     return
-            if self._choose is not None:
-                data = self._hello + data
-                self._choose_context(data)
-                if self._choose is not None or self._is_closing:
+            hello = self._hello
+            if hello is not None:
+                hello.data += data
+                if len(hello.data) > EARLY:
+                    self._gate.shut(TLS)
+                if self._is_waiting:
                     return
-            self._incoming.write(data)
-            if self._incoming.pending > EARLY:
-                self._gate.shut(TLS)
+                self._is_waiting = True
+            else:
+                self._incoming.write(data)
+                if self._incoming.pending > EARLY:
+                    self._gate.shut(TLS)
             self._lane.put(self)
 
-    def _choose_context(self, hello: bytes) -> None:
-        """Chooses by what the client has said, if that is enough to know the name. hello: all of that."""
+    def _choose_context(self, hello: HelloReader) -> None:
+        """Chooses by what the client has said, if that is enough to know the name."""
         assert self._choose is not None
-        said = hello_of(hello)
-        if said is None and len(hello) <= EARLY:
-            self._hello = hello
+        said = hello.read()
+        if said is None and (hello.has_more or len(hello.data) <= EARLY):
             return
         context = self._choose(said or Hello())
-        self._choose, self._hello = None, b""
+        self._choose = self._hello = None
         if context is None:
             self._send(_UNRECOGNIZED_NAME)
             self._give_up(NoContext())
         else:
             self._context = context
             self._begin()
+            self._incoming.write(bytes(hello.data))
 
     def _answer_plainly(self) -> None:
         """A client that does not speak TLS here is told so if it seems to speak HTTP; it would find an alert odd."""
@@ -235,7 +242,16 @@ class TlsTransport(asyncio.Protocol):
     # -- handshake ----------------------------------------------------------------
 
     def work(self) -> bool:
-        """For the lane."""
+        """For the lane: it reads what the client says first, then goes on with the handshake."""
+        hello = self._hello
+        if hello is not None:
+            self._is_waiting = False
+            if self._is_closing:
+                return False
+            self._choose_context(hello)
+            if self._hello is not None:
+                self._is_waiting = hello.has_more
+                return hello.has_more
         self.shake()
         return False
 

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from pingap.stages.client_certificates.details import ClientCertificate, details_of, listed, openssl_date, verified
 from pingap.stages.forwarded import forwarded_for
-from pingap.stages.headers import cutter, value_of
+from pingap.stages.headers import cutter, loose_cutter, value_of
 from pingap.stages.messages import Peer, Routed
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -216,7 +216,10 @@ def _context(key: str) -> Render:
 
 
 class Edit:
-    """Rules applied to a header block in one go: cut the lines of some names, then append lines."""
+    """Rules applied to a header block in one go: cut the lines of some names, then append lines.
+
+    A name that is set is cut in all its spellings (`loose_cutter`): nobody can say beside us what only we are to say.
+    """
 
     __slots__ = ("_constant", "_cut", "_cut_host", "_host", "_lines")
 
@@ -228,7 +231,7 @@ class Edit:
         host = last.pop("host", None)
         self._host = host.render if host else None
         self._cut_host = cutter((b"host",))
-        self._cut = cutter(name.encode() for name in last)
+        self._cut = loose_cutter(name.encode() for name in last)
         rules = [*last.items(), *(rule for rule in adds if rule[0] != "host")]
         lines = [(f"{name}: ".encode(), template) for name, template in rules if template.constant != b""]
         self._constant = b"".join(start + (template.constant or b"") + b"\r\n" for start, template in lines)

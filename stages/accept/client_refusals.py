@@ -7,13 +7,14 @@ from typing import Final
 
 WITHOUT: Final = "it has none, and client_auth is required"
 UNREADABLE: Final = "it cannot be taken apart as RFC 5280 has it"
+EXPIRED: Final = "it has expired, or an authority above it has"
 
 _UNKNOWN: Final = "no authority of client_ca has issued it, or the client does not send those between"
 _REASONS: Final = {
     2: _UNKNOWN,
     7: "its signature is not that of the authority that it names",
     9: "it is not valid yet: look at the clocks",
-    10: "it has expired, or an authority above it has",
+    10: EXPIRED,
     18: "it is signed by itself, and is not in client_ca",
     19: "the authority above it is not in client_ca",
     20: _UNKNOWN,

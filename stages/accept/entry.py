@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from datetime import UTC, datetime
 from math import inf
 from time import monotonic
 from typing import Final
 
 from pingap.stages.accept.certificates.chooser import Chooser
-from pingap.stages.accept.client_refusals import UNREADABLE, WITHOUT, is_of_certificate, refusal_of
+from pingap.stages.accept.client_refusals import EXPIRED, UNREADABLE, WITHOUT, is_of_certificate, refusal_of
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door
 from pingap.stages.accept.http1 import Http1ClientConnection
@@ -143,14 +144,20 @@ class ConnectionEntry(asyncio.Protocol):
         return self._speak(secured, protocol, b"")
 
     def _knows(self, details: ssl.SSLObject) -> bool:
-        """Notes whom the library has verified. Nobody comes in by a certificate of which the others could not be told."""
+        """Notes whom the library has verified. Nobody comes in by a certificate of which the others could not be told.
+
+        Whoever goes on with a session is not verified again: OpenSSL takes the verdict out of the ticket, and gives a new ticket each time.
+        """
         certificate = details.getpeercert(True) or b""
         why = ""
         if certificate:
             try:
-                details_of(certificate)
+                known = details_of(certificate)
             except ValueError:
                 why = UNREADABLE
+            else:
+                if details.session_reused and not known.is_in_time(datetime.now(UTC)):
+                    why = EXPIRED
         elif self._door.settings.client_auth != "optional":  # the handshake began before that was so
             why = WITHOUT
         if why:

@@ -61,6 +61,9 @@ class ClientCertificate:
         """`pem` as it may stand in a header: percent-encoded."""
         return quote(self.pem, safe="")
 
+    def is_in_time(self, now: datetime) -> bool:
+        return self.not_before <= now <= self.not_after
+
     @property
     def days_left(self) -> int:
         """Whole days until its end; 0 when that is past."""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from mypy_extensions import mypyc_attr
 
 from pingap.stages.client_certificates.details import ClientCertificate, details_of
-from pingap.stages.header_view import Headers, Pairs, block_of
+from pingap.stages.header_view import Headers, Pairs, RequestHeaders, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
 from pingap.stages.plugins.context import ExchangeContext
 from pingap.stages.spellings import loosely, one_case, parameter
@@ -254,7 +254,7 @@ class Exchange:
         self._watches = False
         self._body_is_settled = False
         self._wants_body = False
-        self.headers = Headers(routed.headers)
+        self.headers = RequestHeaders(routed.headers)
         """The request's header lines, as the client sent them; the location's header rules come when it leaves for a backend."""
         self.response: ResponseHead | None = None
         """The answer; None until upstream_response."""

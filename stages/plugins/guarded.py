@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterat
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from pingap.stages.header_view import Headers
+from pingap.stages.header_view import Headers, RequestHeaders
 from pingap.stages.plugins.driving import Driven
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Hook, HookError, Reply, ResponseHead, Transformer, body_bytes
 from pingap.stages.plugins.guard import Bounds, HookFailed, HookGuard
@@ -125,7 +125,7 @@ class GuardedHook:
             exchange._wrap = None
             if (
                 exchange._context is not None
-                or type(exchange.headers) is not Headers
+                or type(exchange.headers) is not RequestHeaders
                 or exchange.response is not answer
                 or (answer is not None and type(answer.headers) is not Headers)
             ):  # what it looks at once more, but a call less for most
@@ -160,7 +160,7 @@ class GuardedCollect:
 
 def _check_exchange(exchange: Exchange, answer: ResponseHead | None) -> None:
     """What hooks may have done to it that no later stage could explain. answer: `exchange.response` before the hook."""
-    if type(exchange.headers) is not Headers:
+    if type(exchange.headers) is not RequestHeaders:
         raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
     if exchange.response is not answer:
         raise TypeError("exchange.response is changed by setting its status and its headers, not replaced")

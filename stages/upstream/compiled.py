@@ -14,7 +14,7 @@ from pingap.stages import outside
 from pingap.stages.coding.rules import CodingRules, coding_section
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.forwarded import Trust, extend, overwrite
-from pingap.stages.headers import Cut, cutter
+from pingap.stages.headers import Cut, cutter, loose_cutter
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.messages import Routed
 from pingap.stages.steps import Steps
@@ -183,6 +183,6 @@ def _rules(
         grpc_web if location.grpc_web else frozenset(),
         tuple(name.encode() for name in names),
         keeps_case,
-        cutter(name.lower().encode() for name in names),
+        loose_cutter(name.lower().encode() for name in names),
         None if coding is None else CodingRules(coding),
     )

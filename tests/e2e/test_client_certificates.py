@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import ssl
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -97,6 +100,31 @@ def test_the_log_says_who_asked_and_who_was_refused_and_why(web: IdentitySite, p
         return found is not None and int(found[1]) >= 8
 
     until(counted, 8, "they are counted")
+
+
+def test_no_session_outlives_the_certificate(web: IdentitySite, people: People) -> None:
+    """OpenSSL takes the verdict out of the ticket, and each time gives a new one."""
+    brief = people.ours.issue("Brief", until=timedelta(seconds=8))
+    people.known["brief"] = brief
+    paths = brief.written(people.directory, "brief")
+    sessions = {}
+    with contextlib.ExitStack() as opened:
+        for version in (TLS12, TLS13):
+            ours = trusting(newest=version)
+            ours.load_cert_chain(*paths)
+            answer, session = status(web.ports["required"], ours)
+            assert answer == 200 and session is not None
+            sock = opened.enter_context(connect(web.ports["required"], context=ours, session=session))
+            assert sock.session_reused, "while it is in its time"
+            sessions[version] = ours, session
+        end = brief.certificate.not_valid_after_utc
+        time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 1.1)
+        for server in ("required", "optional"):
+            for ours, session in sessions.values():
+                assert status(web.ports[server], ours, session if server == "required" else None)[0] == 0
+        sock.sendall(b"GET /who HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in sock.recv(4096), "a connection that is open goes on, as with nginx"
+    web.pingap.wait_output("client certificate refused: it has expired.*server=required")
 
 
 def test_openssl_is_let_in_and_told_why_not(web: IdentitySite) -> None:

@@ -19,7 +19,6 @@ from pingap.config.storage.base import Document
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.text.formats import tables_of
 from pingap.stages.accept import proxy_protocol
-from pingap.stages.client_hello import hello_of
 from pingap.stages.http1.body import ChunkedBody
 from pingap.stages.http1.rules import ProtocolError
 from pingap.stages.http2.engine import (
@@ -69,7 +68,7 @@ from tests.http2.wire import (
 )
 from tests.kit.config import load_text
 from tests.kit.wire import MESSAGES
-from tests.tls.test_client_hello import hello
+from tests.tls.test_client_hello import hello, hello_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = [name for name in NAMES if is_installed(name)]
@@ -279,6 +278,7 @@ def client_hello(drawn: tuple[bytes, bytes]) -> None:
     assert found is None or isinstance(found.name, bytes)
     if found is not None:
         assert hello_of(data + more) == found
+    assert hello_of(data[:7], data[7:]) == found
 
 
 # -- between processes -----------------------------------------------------------------

@@ -63,6 +63,15 @@ def test_what_an_untrusted_peer_says_of_itself_is_overwritten(trusted: tuple[str
     assert found.routed.client_ip == "192.0.2.7"
 
 
+@pytest.mark.parametrize("trusted", [(), TRUSTED])
+def test_nobody_forges_them_in_another_spelling(trusted: tuple[str, ...]) -> None:
+    """A trusted proxy may pass on what its own clients have written."""
+    forged = "x_real_ip: 6.6.6.6\nx_forwarded_for: 6.6.6.6\nx_forwarded-proto: https\nx-forwarded_host: evil.org\n"
+    forged += "x_forwarded_port: 1\naccept: */*"
+    assert sent(forged, trusted).lines == ["host: example.com:8080", "accept: */*", *OURS]
+    assert sent("x_real_ip: 6.6.6.6\naccept: */*", trusted).lines == ["host: example.com:8080", "accept: */*", *OURS]
+
+
 def test_a_forged_line_that_comes_first_is_overwritten_too() -> None:
     message = request()
     message = replace(message, headers=b"x-real-ip: 6.6.6.6\r\nx-real-ip: 6.6.6.7\r\n" + message.headers)

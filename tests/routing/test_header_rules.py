@@ -121,6 +121,18 @@ def test_setting_touches_only_that_very_name() -> None:
     assert applied([("a", "new")], [], block) == ["aa: 1", "xa: a: 1", "ab: 2", "a: new"]
 
 
+@pytest.mark.parametrize("name", ["x-client-name", "x_client_name"])
+def test_setting_takes_away_what_a_backend_may_take_for_the_same_name(name: str) -> None:
+    """CGI, WSGI and PHP make HTTP_X_CLIENT_NAME of each."""
+    block = b"x_client_name: CN=admin\r\nx_client_name: CN=root\r\nx-client-name: b\r\nx-client-name: c\r\n"
+    block += b"x-client-names: d\r\nx.client.name: e\r\n"
+    for value in ("CN=Alice", "$host", ""):
+        kept = applied([(name, value)], [], block)
+        assert kept[0] == "x-client-names: d" and kept[1:] == ([f"{name}: {'example.com' if value == '$host' else value}"] if value else [])
+    assert applied([(name, "a")], [], b"y: 1\r\n" + block)[:2] == ["y: 1", "x-client-names: d"]
+    assert applied([], [(name, "a")], block[:25]) == ["x_client_name: CN=admin", f"{name}: a"]
+
+
 @pytest.mark.parametrize("empty", ["", "$EMPTY", "$http_absent"])
 def test_setting_nothing_removes(empty: str) -> None:
     assert applied([("user-agent", empty)], []) == ["host: example.com", "x_odd: 1", "x-forwarded-for: 10.9.9.9"]

@@ -258,3 +258,9 @@ async def test_an_upgrade_passes_plugins_first() -> None:
     assert await Trip(KEY, proxy_set_headers=["X-Key: internal"]).status("upgrade-insecure-requests: 1") == 401
     outcome = await Trip(KEY, proxy_set_headers=["X-Key: internal"]).sends(headers="x-key: front", upgrade=b"websocket")
     assert lines(outcome.headers)[1:] == ["x-key: internal"]
+
+
+async def test_what_a_plugin_sets_a_client_does_not_say_beside_it(tmp_path: Path) -> None:
+    """CGI, WSGI and PHP make one variable of all three."""
+    plugins = {"p": section(tmp_path, plugin("def request(self, exchange):\n    exchange.headers['X-User'] = 'ann'"))}
+    assert await Trip(plugins).lines("x_user: root\nx-user: root\nx.user: root") == ["x-user: ann"]

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import time
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.client_hello import hello_of
+from pingap.stages.client_hello import RECORDS, Hello, HelloReader
+
+
+def hello_of(*pieces: bytes) -> Hello | None:
+    """What is said of the pieces, of which each is read to its end before the next comes."""
+    reader = HelloReader()
+    found = None
+    for piece in pieces:
+        reader.data += piece
+        found = found or reader.read()
+        while found is None and reader.has_more:
+            found = reader.read()
+    return found
 
 
 def server_name(data: bytes) -> bytes | None:
@@ -61,6 +74,29 @@ def test_it_is_waited_for_byte_by_byte() -> None:
 def test_a_message_over_several_records_is_one(size: int) -> None:
     assert server_name(fragmented(hello(), size)) == b"site.example"
     assert server_name(fragmented(hello(), size)[:-1]) is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_in_pieces_it_is_what_it_is_as_a_whole(size: int) -> None:
+    data = fragmented(hello(), 1)
+    assert hello_of(*(data[at : at + size] for at in range(0, len(data), size))) == hello_of(data)
+
+
+def test_no_record_is_read_twice_and_few_at_once() -> None:
+    """64 KB in records of one byte took 17 ms, for each segment that came, of the time of all others."""
+    reader = HelloReader()
+    reader.data += b"".join(b"\x16\3\1\0\1%c" % byte for byte in (1, 0, 0xF0, 0, *([0] * 10_000)))
+    begun = time.thread_time()
+    turns = 1
+    while reader.read() is None and reader.has_more:
+        turns += 1
+    assert turns == 10_004 // RECORDS + 1
+    whole = time.thread_time() - begun
+    begun = time.thread_time()
+    for _ in range(100):
+        reader.data += b"\x16"
+        assert reader.read() is None
+    assert time.thread_time() - begun < max(whole, 0.01)
 
 
 @given(st.binary(min_size=12, max_size=12))
