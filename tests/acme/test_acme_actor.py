@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
 
+import msgpack
 import pytest
 from msgspec.structs import replace
 
@@ -32,11 +33,12 @@ from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.words import Event, ShelfAway, ShelfRead, TryFailed, TrySucceeded, TryWasAnothers
 from pingap.stages.messages import Affinity, Answered, Cancel, CertificatesTaken, Peer, Response, Routed
 from tests.acme.playbook import want
+from tests.acme.responders import OcspAuthority
 from tests.e2e.certificate import self_signed
 from tests.kit.context import FakeContext
 from tests.kit.etcd import Etcd
 from tests.kit.generations import say_config
-from tests.kit.waiting import eventually, until
+from tests.kit.waiting import eventually, free_port, until
 
 PREFIX = b"/.well-known/acme-challenge/"
 SID = (9 << 32) + 1
@@ -158,6 +160,27 @@ async def test_it_is_got_stored_handed_out_and_told_and_after_a_restart_it_is_th
     await eventually(lambda: again.handed() == {"a"})
     await again.actor.stop()
     assert by.issued == ["a"]
+
+
+@pytest.mark.processes
+async def test_one_of_which_the_responder_says_that_it_was_revoked_is_got_anew(
+    run: Run, by: FakeAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    authority = OcspAuthority(tmp_path / "authority")
+    port = free_port()
+    cert, chain, private = authority.issue(f"http://127.0.0.1:{port}/", days=90)
+    by.issue = lambda wanted, presenter, step: Issued(chain, private) if len(by.issued) == 1 else pair(*wanted.domains)
+    with authority.openssl(cert, port=port, revoked=True):
+        run.want("a")
+        await eventually(lambda: by.issued == ["a", "a"], 20)
+
+    def served() -> str:
+        return str(msgpack.unpackb(run.context.blobs[run.context.published["certificates"][-1]["issued"]["a"]])["cert"])
+
+    await eventually(lambda: served() == pair("a.example").cert)
+    assert sum(one.startswith("the certificate was revoked by its authority") for one in run.said()) == 1
 
 
 async def test_a_fault_in_the_library_is_told_kept_and_answered(run: Run, by: FakeAuthority) -> None:

@@ -13,6 +13,7 @@ from time import time
 from typing import Final
 
 from pingap.bus.actor import Context
+from pingap.stages.acme.aside import to_loop
 from pingap.stages.acme.ocsp.core import OcspCore, OcspTelling
 from pingap.stages.acme.ocsp.fetching import OcspUnreachable, ask
 from pingap.stages.acme.ocsp.question import OcspQuestion
@@ -67,7 +68,7 @@ class Stapler:
             return
         now = time()
         for question, url in list(self._core.due(now)):
-            threading.Thread(target=self._ask, args=(question, url), name="ocsp", daemon=True).start()
+            threading.Thread(target=self._ask, args=(question, url, self._context.loop), name="ocsp", daemon=True).start()
         staples = self._core.staples(now)
         if staples != self._staples:
             self._staples = staples
@@ -96,7 +97,7 @@ class Stapler:
         except OSError as error:
             self._context.log("warn", f"{KEPT} cannot be written; a restart would need it", error=str(error))
 
-    def _ask(self, question: OcspQuestion, url: str) -> None:
+    def _ask(self, question: OcspQuestion, url: str, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread."""
         der, reason = b"", ""
         try:
@@ -105,7 +106,7 @@ class Stapler:
             reason = str(error)
         except Exception as error:  # a thread that dies would be asked for again, and again
             reason = f"a fault of pingap: {error!r}"
-        self._context.loop.call_soon_threadsafe(self._heard, question.leaf, der, reason)
+        to_loop(loop, self._heard, question.leaf, der, reason)
 
     def _heard(self, leaf: str, der: bytes, reason: str) -> None:
         now = time()
