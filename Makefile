@@ -54,7 +54,7 @@ sound: | $(BIN)/python
 	@$(BIN)/python tools/native.py --sound
 
 quick: $(VENV)/.installed-dev sound lint types imports
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --quick $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --quick $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(MAKE) --no-print-directory --keep-going check
@@ -76,7 +76,7 @@ tests:
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"; parallel=$$?; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"; parallel=$$?; \
 	$(BIN)/python -m pytest -m alone && exit $$parallel
 endif
 
@@ -84,7 +84,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python tools/manual.py
 
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --quick --cov $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --quick --cov $(ARGS)
 
 constraints:
 	rm -rf build/newest
