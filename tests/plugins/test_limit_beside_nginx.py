@@ -97,4 +97,4 @@ def test_the_same_requests_pass_wait_and_are_refused(nginx: int, rule: str) -> N
     assert 429 in theirs and 204 in theirs
     for number, verdict in enumerate(said):
         if verdict.allowed:
-            assert heard[number][1] == pytest.approx(verdict.wait, abs=0.15)
+            assert verdict.wait - 0.15 <= heard[number][1] <= verdict.wait + 1, "a busy machine adds to it, and takes nothing away"
