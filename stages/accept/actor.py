@@ -16,7 +16,7 @@ from pingap.config.model import Snapshot
 from pingap.stages.accept.access_lines import AccessLines
 from pingap.stages.accept.certificates import openssl_trial
 from pingap.stages.accept.certificates.choice import Choice, compile_choices, refused_of
-from pingap.stages.accept.certificates.handed_over import NOTHING_YET, Handed, HandedOver
+from pingap.stages.accept.certificates.topic import NOTHING_YET, CertificatesFollower, CertificatesValue
 from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.compiled import AcceptGeneration, compile_generation
 from pingap.stages.accept.connections import Connections
@@ -64,9 +64,9 @@ class AcceptActor(OfStreams):
         self._answers = ErrorAnswers(context, self.streams, self._lines)
         self._doors = Doors()
         self.connections = Connections(context, self._doors, self.streams, self._departures, self._answers)
-        self._handed = HandedOver(context, self._taken)
+        self._topic = CertificatesFollower(context, self._taken)
         self._used = NOTHING_YET
-        """Of what was handed over, that with which each certificate was used last."""
+        """Of what was published, that with which each certificate was used last."""
         self._repeats = Repeats(context)
         self._has_told_why = False
         """Why keys of tickets cannot be set."""
@@ -86,12 +86,12 @@ class AcceptActor(OfStreams):
     # -- life ---------------------------------------------------------------
 
     async def start(self) -> None:
-        self._handed.start()
+        self._topic.start()
         self._generations.start()
         self._sweep()
 
     def _compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Steps[AcceptGeneration]:
-        return compile_generation(snapshot, plans, self._handed.now)
+        return compile_generation(snapshot, plans, self._topic.now)
 
     def _committed(self, generation: int, compiled: AcceptGeneration) -> None:
         self._answers.pages = compiled.pages
@@ -108,11 +108,11 @@ class AcceptActor(OfStreams):
 
     def _choices(self, compiled: AcceptGeneration) -> dict[str, Choice]:
         """Contexts that are in use are not made anew, so that this is cheap."""
-        handed = self._handed.now
-        if handed.version == compiled.handed:
-            self._used = handed
+        value = self._topic.now
+        if value.version == compiled.topic_version:
+            self._used = value
             return compiled.choices
-        certificates = handed.over(compiled.certificates)
+        certificates = value.over(compiled.certificates)
         try:
             choices = compile_choices(compiled.servers, certificates)
         except ValueError:  # the acme stage has looked at each: it is only that it does not go together with a server's keys
@@ -123,13 +123,13 @@ class AcceptActor(OfStreams):
                 )
                 certificates[name] = before[name]
             choices = compile_choices(compiled.servers, certificates)
-        self._used = handed.but(certificates)
+        self._used = value.but(certificates)
         return choices
 
-    def _taken(self, handed: Handed) -> bool:
-        """HandedOver has another value. Says whether it is gone by; by one certificate or another it may not be."""
+    def _taken(self, value: CertificatesValue) -> bool:
+        """CertificatesFollower has another value. Says whether it is gone by; by one certificate or another it may not be."""
         try:
-            self._hand_over(handed)
+            self._use_rest(value)
             compiled = self._compiled
             if compiled is not None:
                 self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
@@ -138,8 +138,8 @@ class AcceptActor(OfStreams):
             return False
         return True
 
-    def _hand_over(self, handed: Handed) -> None:
-        reason = self._doors.hand_over(handed)
+    def _use_rest(self, value: CertificatesValue) -> None:
+        reason = self._doors.use_rest(value)
         if reason and not self._has_told_why:
             self._has_told_why = True
             message = "session tickets end with this run, and no OCSP staples are given: Python's ssl does not let us"
@@ -150,12 +150,12 @@ class AcceptActor(OfStreams):
         assert compiled is not None
         try:
             if any(certificate.acme for certificate in compiled.certificates.values()):
-                await self._handed.wait(CERTIFICATES)
+                await self._topic.wait(CERTIFICATES)
                 compiled = self._compiled or compiled
             listeners = self.context.settings.get("listeners", [])
             choices = self._choices(compiled)
             await self._doors.listen(self.connections, listeners, compiled.servers, choices, compiled.trust, compiled.spelled)
-            self._hand_over(self._handed.now)
+            self._use_rest(self._topic.now)
         except Exception as error:
             self.context.boot_failed(f"cannot listen: {error}")
         else:

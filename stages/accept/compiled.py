@@ -8,7 +8,7 @@ from pingap.config.model import Certificate, Server, Snapshot
 from pingap.observability.access_format import Render
 from pingap.stages.accept.access_lines import compile_lines
 from pingap.stages.accept.certificates.choice import Choice, compile_choices
-from pingap.stages.accept.certificates.handed_over import NOTHING_YET, Handed
+from pingap.stages.accept.certificates.topic import NOTHING_YET, CertificatesValue
 from pingap.stages.accept.hidden import Hidden
 from pingap.stages.accept.patience import Patience, PatienceOf
 from pingap.stages.error_page import ErrorPages
@@ -23,11 +23,11 @@ class AcceptGeneration:
     lines: dict[str, Render]
     """Access log lines by server."""
     certificates: dict[str, Certificate]
-    """As configured: of those by ACME what was handed over is newer."""
+    """As configured: of those by ACME what the acme stage has published is newer."""
     choices: dict[str, Choice]
-    """Certificates by server, as of `handed`."""
-    handed: int
-    """Version of what was handed over when this was made."""
+    """Certificates by server, as of that version."""
+    topic_version: int
+    """Version of the topic `certificates` when this was made."""
     trust: Trust
     patient: frozenset[str]
     """Servers with a location that ignores a client's close."""
@@ -39,7 +39,7 @@ class AcceptGeneration:
     """How long an answer may be waited for in silence."""
 
 
-def compile_generation(snapshot: Snapshot, plans: dict[str, int], handed: Handed = NOTHING_YET) -> Steps[AcceptGeneration]:
+def compile_generation(snapshot: Snapshot, plans: dict[str, int], value: CertificatesValue = NOTHING_YET) -> Steps[AcceptGeneration]:
     """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
     keeping = {name for name, upstream in snapshot.upstreams.items() if upstream.preserve_header_case}
     patient, spelled, filtered = set(), set(), {}
@@ -58,8 +58,8 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int], handed: Handed
         ErrorPages(snapshot.basic.error_template),
         compile_lines(snapshot),
         dict(snapshot.certificates),
-        compile_choices(snapshot.servers, handed.over(snapshot.certificates)),
-        handed.version,
+        compile_choices(snapshot.servers, value.over(snapshot.certificates)),
+        value.version,
         Trust(snapshot.basic.trusted_proxies),
         frozenset(name for name, server in snapshot.servers.items() if not patient.isdisjoint(server.locations)),
         frozenset(name for name, server in snapshot.servers.items() if keeping and not spelled.isdisjoint(server.locations)),

@@ -10,9 +10,9 @@ from typing import Any, Final
 from pingap.config.model import Server
 from pingap.stages.accept.certificates.choice import Choice
 from pingap.stages.accept.certificates.chooser import Chooser
-from pingap.stages.accept.certificates.handed_over import Handed
 from pingap.stages.accept.certificates.proofs import proofs_of
 from pingap.stages.accept.certificates.staples import staples
+from pingap.stages.accept.certificates.topic import CertificatesValue
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door, limits_of
 from pingap.stages.accept.entry import ConnectionEntry
@@ -56,17 +56,17 @@ class Doors:
                 if door.chooser is not None and name in choices:
                     door.chooser.update(door.settings, choices[name])
 
-    def hand_over(self, handed: Handed) -> str:
+    def use_rest(self, value: CertificatesValue) -> str:
         """What of it is not about the choice of a certificate. Raises ssl.SSLError, OSError for what the TLS library does not take.
 
         Why secrets of tickets and staples are of no use here, for the log; else "".
         """
-        proofs = proofs_of(handed.challenges) if handed.challenges else {}
-        reason = staples.use(handed.staples)
+        proofs = proofs_of(value.challenges) if value.challenges else {}
+        reason = staples.use(value.staples)
         for door in self._doors.values():
             if door.chooser is not None:
                 door.chooser.proofs = proofs
-                reason = door.chooser.use_secrets(handed.tickets) or reason
+                reason = door.chooser.use_secrets(value.tickets) or reason
         return reason
 
     async def listen(

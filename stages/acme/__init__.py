@@ -1,4 +1,4 @@
-"""Certificates over their whole life: got from an authority (RFC 8555), renewed in time, watched, and handed to accept.
+"""Certificates over their whole life: got from an authority (RFC 8555), renewed in time, watched, and brought to accept.
 
 What is wanted, and what is done about it when:
     wishes.py    what a configuration asks for; wanted.py: one of that
@@ -12,7 +12,7 @@ Doing it:
     authority/     the authority's side of it    dns/  proofs in zones (dns_voice.py: said to people)
     presenter.py   what a proof is               http_proofs.py (challenged.py: who asks), tls_proofs.py: the other two
     store/         where certificates are kept    reading.py  how the core knows it    aside.py  threads
-    hand_over.py   what accept goes by    handshakes.py  whether clients are shown it
+    topic.py      what accept goes by    handshakes.py  whether clients are shown it
     answering.py   who asks: statuses.py is what is known of each certificate, asked.py which are meant
     tickets.py   which secret session tickets are made of (ticket_keeper.py, ticket_places.py)    ocsp/  responses for staples
     run_dir_file.py  what of these a restart goes on with

@@ -26,7 +26,6 @@ from pingap.stages.acme.challenged import ChallengeAnswers
 from pingap.stages.acme.core import SWITCHED_OFF, AcmeCore
 from pingap.stages.acme.dns_voice import DnsVoice
 from pingap.stages.acme.expiries import Expiries
-from pingap.stages.acme.hand_over import HandOver
 from pingap.stages.acme.handshakes import addresses_of, name_to_ask, why_not_shown
 from pingap.stages.acme.http_proofs import HttpProofs
 from pingap.stages.acme.ocsp.stapler import Stapler
@@ -38,22 +37,23 @@ from pingap.stages.acme.store.places import shelf_of
 from pingap.stages.acme.ticket_keeper import TicketKeeper
 from pingap.stages.acme.ticket_places import InRunDir, OnShelf, TicketPlace
 from pingap.stages.acme.tls_proofs import TlsProofs
+from pingap.stages.acme.topic import CertificatesTopic
 from pingap.stages.acme.tries import Tries, held_of
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.wishes import wanted_of
 from pingap.stages.acme.words import (
     AskWindow,
     BeginTry,
+    CertificatesPublished,
     Command,
     EndTry,
     Event,
-    HandedOut,
-    HandOut,
     HandshakeMade,
     HeldCertificate,
     KeepRecord,
     LeaveTry,
     MakeHandshake,
+    PublishCertificates,
     PutBack,
     RenewAsked,
     RevocationsHeard,
@@ -118,7 +118,7 @@ class AcmeActor(OfStreams):
         self._generations: Generations[_Wishes] = Generations(context, SECTIONS, compile_generation, self._committed)
         self._core = AcmeCore(bool(context.settings.get("is_disabled")))
         self._asked: _Wishes | None = None
-        self._hand_over: HandOver
+        self._topic: CertificatesTopic
         self._challenges = ChallengeAnswers(context)
         self._questions = CertificateQuestions(context, self._known, self._renew)
         self._renewing: dict[str, list[Callable[[str], None]]] = {}
@@ -157,7 +157,7 @@ class AcmeActor(OfStreams):
 
     async def start(self) -> None:
         self._loop = self.context.loop
-        self._hand_over = HandOver(self.context)
+        self._topic = CertificatesTopic(self.context)
         self._generations.start()
 
     async def stop(self) -> None:
@@ -243,9 +243,9 @@ class AcmeActor(OfStreams):
         events = deque([event])
         while events:
             for command in self._core.handle(events.popleft(), time()):
-                if isinstance(command, HandOut):  # and nothing may come between: what is in it is what the core has said
-                    self._hand_over.issued = self._core.handed
-                    events.append(HandedOut(self._hand_over.change()))
+                if isinstance(command, PublishCertificates):  # and nothing may come between: what is in it is what the core has said
+                    self._topic.issued = self._core.published
+                    events.append(CertificatesPublished(self._topic.publish()))
                     self._serve_staples()
                 else:
                     self._do(command)
@@ -305,8 +305,8 @@ class AcmeActor(OfStreams):
             self._stapler.serve({one.name: one.pem for one in known if one.pem and one.source != MINTS})
 
     def _stapled(self, staples: Mapping[str, bytes]) -> None:
-        self._hand_over.staples = staples
-        self._change_soon()
+        self._topic.staples = staples
+        self._publish_others()
 
     def _place_of_tickets(self) -> TicketPlace:
         """On a shelf of its own (what is wrong with it concerns no certificate) where there is one anyway. Raises ConfigRefused."""
@@ -319,13 +319,13 @@ class AcmeActor(OfStreams):
         return InRunDir(self.context.run_dir)
 
     def _ticket_secrets_changed(self, secrets: tuple[bytes, ...]) -> None:
-        self._hand_over.tickets = secrets
-        self._change_soon()
+        self._topic.tickets = secrets
+        self._publish_others()
 
-    def _change_soon(self) -> None:
-        """Before the first word on certificates nothing is handed over: that it has none would be believed."""
-        if self._hand_over.version:
-            self._hand_over.change()
+    def _publish_others(self) -> None:
+        """Before the first word on certificates nothing is published: that there are none would be believed."""
+        if self._topic.version:
+            self._topic.publish()
 
     # -- proofs and handshakes ------------------------------------------------------------
 
@@ -341,26 +341,26 @@ class AcmeActor(OfStreams):
 
     def _show(self, name: str, proof: Issued, shown: threading.Event) -> None:
         def show() -> None:
-            self._hand_over.challenges[name] = proof
-            self._shown.append((self._hand_over.change(), shown))
+            self._topic.challenges[name] = proof
+            self._shown.append((self._topic.publish(), shown))
             self._look_who_takes()
 
         to_loop(self._loop, show)
 
     def _hide(self, name: str) -> None:
         def hide() -> None:
-            if self._hand_over.challenges.pop(name, None) is not None:
-                self._hand_over.change()
+            if self._topic.challenges.pop(name, None) is not None:
+                self._topic.publish()
 
         to_loop(self._loop, hide)
 
     def _taken(self, message: CertificatesTaken) -> None:
         """CERTIFICATES_TAKEN."""
-        self._hand_over.taken(message)
+        self._topic.taken(message)
         self._look_who_takes()
 
     def _look_who_takes(self) -> None:
-        version = self._hand_over.taken_by_all
+        version = self._topic.taken_by_all
         for wanted, shown in self._shown:
             if version >= wanted:
                 shown.set()
@@ -369,7 +369,7 @@ class AcmeActor(OfStreams):
 
     def _handshake_for(self, command: MakeHandshake) -> Callable[[], None]:
         certificates, servers = (self._asked.certificates, self._asked.servers) if self._asked is not None else ({}, {})
-        name = name_to_ask(command.name, command.domains, certificates, self._core.handed)
+        name = name_to_ask(command.name, command.domains, certificates, self._core.published)
 
         def made() -> None:
             failure = ""
@@ -402,19 +402,19 @@ class AcmeActor(OfStreams):
             return None
         users = used_by(asked.servers, asked.certificates)
         stapled = self._stapler.stapled_since()
-        handed = self._core.handed
-        known = [self._one(name, one, users.get(name, ()), handed.get(name)) for name, one in asked.certificates.items()]
+        published = self._core.published
+        known = [self._one(name, one, users.get(name, ()), published.get(name)) for name, one in asked.certificates.items()]
         return [one._replace(stapled_at=stapled.get(one.name, 0.0)) for one in known]
 
-    def _one(self, name: str, certificate: Certificate, servers: tuple[str, ...], handed: Issued | None) -> KnownCertificate:
-        source = self._source(name, certificate, bool(handed))
+    def _one(self, name: str, certificate: Certificate, servers: tuple[str, ...], got: Issued | None) -> KnownCertificate:
+        source = self._source(name, certificate, bool(got))
         issuing = self._issuing(name) if certificate.acme and self._core.wants(name) else None
-        pem = handed.cert if handed else certificate.tls_cert
+        pem = got.cert if got else certificate.tls_cert
         known = KnownCertificate(name, certificate.domains, pem, source, servers, certificate.is_default, certificate.buffer_days, issuing)
         return known._replace(warnings=(SWITCHED_OFF,)) if issuing is not None and self._core.is_disabled else known
 
-    def _source(self, name: str, certificate: Certificate, is_handed: bool) -> str:
-        if certificate.acme and (is_handed or not certificate.tls_cert):
+    def _source(self, name: str, certificate: Certificate, is_got: bool) -> str:
+        if certificate.acme and (is_got or not certificate.tls_cert):
             return ACME
         if certificate.is_ca:
             return MINTS

@@ -1,6 +1,6 @@
 """Decides which certificate is got when, and when it counts as served: events in, commands out, Unix seconds as an argument.
 
-    idle --due--> trying --stored and read back--> handed out --taken by every accept process--> checked --shown--> idle
+    idle --due--> trying --stored and read back--> published --taken by every accept process--> checked --shown--> idle
                     |                                                                               |
                     '--failed: idle, next try later                                                 '--not shown: looked at again
 
@@ -27,16 +27,16 @@ from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.words import (
     AskWindow,
     BeginTry,
+    CertificatesPublished,
     Command,
     EndTry,
     Event,
-    HandedOut,
-    HandOut,
     HandshakeMade,
     HeldCertificate,
     KeepRecord,
     LeaveTry,
     MakeHandshake,
+    PublishCertificates,
     PutBack,
     RenewAsked,
     RevocationsHeard,
@@ -98,7 +98,7 @@ class _Serving(NamedTuple):
     until: float
     """When the handshake is made at the latest."""
     version: int = 0
-    """That it is handed out with; 0 until it is known."""
+    """That it is published with; 0 until it is known."""
     looks: int = 0
     """Handshakes that did not show it."""
     is_asked: bool = False
@@ -158,10 +158,10 @@ class AcmeCore:
         self._missed: frozenset[str] = frozenset()
         """Ids of what is served though it is not on the shelf any more."""
         self._trouble = ""
-        self._handed: dict[str, HeldCertificate] | None = None
-        self._is_handing = False
+        self._published: dict[str, HeldCertificate] | None = None
+        self._is_publishing = False
         self._version = 0
-        """Handed out last."""
+        """CertificatesValue out last."""
         self._taken = 0
         self._now = 0.0
         self._out: list[Command] = []
@@ -179,9 +179,9 @@ class AcmeCore:
         return self._trouble
 
     @property
-    def handed(self) -> Mapping[str, Issued]:
+    def published(self) -> Mapping[str, Issued]:
         """What accept is to have, by name of the section."""
-        return {name: held.issued for name, held in (self._handed or {}).items()}
+        return {name: held.issued for name, held in (self._published or {}).items()}
 
     @property
     def wanted(self) -> Mapping[str, WantedCertificate]:
@@ -252,8 +252,8 @@ class AcmeCore:
                 self._failed(event, now)
             case TryWasAnothers(wanted, holder):
                 self._was_anothers(wanted, holder, now)
-            case HandedOut(version):
-                self._version, self._is_handing = version, False
+            case CertificatesPublished(version):
+                self._version, self._is_publishing = version, False
             case TakenByAll(version):
                 self._taken = version
             case HandshakeMade():
@@ -267,7 +267,7 @@ class AcmeCore:
             case TimeCame():
                 pass
         self._leave(now)
-        self._hand_out(now)
+        self._publish(now)
         if self._is_read:
             self._look(now)
             if not self.is_disabled:
@@ -334,7 +334,7 @@ class AcmeCore:
 
     def _miss(self, kept: Mapping[str, HeldCertificate]) -> None:
         """What is not on the shelf any more and served all the same is told, and put back; of what nobody wants nothing is said."""
-        shown = {one.fingerprint for one in (self._handed or {}).values()}
+        shown = {one.fingerprint for one in (self._published or {}).values()}
         ids = {course.wanted.id for course in self._courses.values()}
         missed = {id: one for id, one in kept.items() if id in ids or one.fingerprint in shown}
         for id, one in missed.items():
@@ -463,19 +463,19 @@ class AcmeCore:
 
     # -- from the shelf to the client ------------------------------------------------------
 
-    def _hand_out(self, now: float) -> None:
+    def _publish(self, now: float) -> None:
         if not (self._is_read or self._has_some):
             return
-        handed = {}
+        published = {}
         for name in self._courses:
             held = self._currents.of(name, now)
             if held is not None and not self._currents.is_own(name, held):
-                handed[name] = held
-        if handed != self._handed:
-            self._handed = handed
-            self._is_handing = True
-            self._out.append(HandOut())
-        if self._is_handing:
+                published[name] = held
+        if published != self._published:
+            self._published = published
+            self._is_publishing = True
+            self._out.append(PublishCertificates())
+        if self._is_publishing:
             return
         for course in self._courses.values():
             if course.serving is not None and not course.serving.version:

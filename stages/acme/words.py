@@ -99,8 +99,8 @@ class TryWasAnothers:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOut:
-    """What the core wanted handed out was."""
+class CertificatesPublished:
+    """What the core wanted published was."""
 
     version: int
 
@@ -160,7 +160,7 @@ Event = (
     | TrySucceeded
     | TryFailed
     | TryWasAnothers
-    | HandedOut
+    | CertificatesPublished
     | TakenByAll
     | HandshakeMade
     | WindowTold
@@ -197,8 +197,8 @@ class LeaveTry:
 
 
 @dataclass(frozen=True, slots=True)
-class HandOut:
-    """`AcmeCore.handed` is what accept is to have."""
+class PublishCertificates:
+    """`AcmeCore.published` is what accept is to have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +261,6 @@ class Settle:
     error: str
 
 
-Command = BeginTry | EndTry | LeaveTry | HandOut | MakeHandshake | AskWindow | KeepRecord | PutBack | SayLine | SayNotice | Settle
+Command = (
+    BeginTry | EndTry | LeaveTry | PublishCertificates | MakeHandshake | AskWindow | KeepRecord | PutBack | SayLine | SayNotice | Settle
+)

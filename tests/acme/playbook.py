@@ -10,14 +10,14 @@ from pingap.stages.acme.records import NO_RECORD, TryRecord
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.words import (
     BeginTry,
+    CertificatesPublished,
     Command,
     Event,
-    HandedOut,
-    HandOut,
     HandshakeMade,
     HeldCertificate,
     KeepRecord,
     MakeHandshake,
+    PublishCertificates,
     SayLine,
     SayNotice,
     Settle,
@@ -57,20 +57,20 @@ def spoken(commands: list[Command]) -> list[str]:
 
 
 class Script:
-    """What the core is told; `handed` and the shelf are kept as the actor keeps them."""
+    """What the core is told; what is published and the shelf are kept as the actor keeps them."""
 
     def __init__(self, *wanted: WantedCertificate, is_disabled: bool = False, **own: HeldCertificate) -> None:
         self.core = AcmeCore(is_disabled)
         self.now = NOW
         self.version = 0
-        self.hand_outs = 0
+        self.publications = 0
         self.shelf: dict[str, HeldCertificate] = {}
         self.records: dict[str, TryRecord] = {}
         self.wanted = {one.name: one for one in wanted}
         self.own: Mapping[str, HeldCertificate] = own
 
     def on(self, *events: Event) -> list[Command]:
-        """What they lead to. A hand-out is made at once, as by the actor."""
+        """What they lead to. What is to be published is at once, as by the actor."""
         out: list[Command] = []
         for event in events:
             todo = [event]
@@ -78,10 +78,10 @@ class Script:
                 commands = self.core.handle(todo.pop(0), self.now)
                 out += commands
                 for one in commands:
-                    if isinstance(one, HandOut):
+                    if isinstance(one, PublishCertificates):
                         self.version += 1
-                        self.hand_outs += 1
-                        todo.append(HandedOut(self.version))
+                        self.publications += 1
+                        todo.append(CertificatesPublished(self.version))
                     elif isinstance(one, KeepRecord):
                         self.records[one.id] = one.record
         return out

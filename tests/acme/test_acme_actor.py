@@ -115,7 +115,7 @@ class Run:
     def said(self) -> list[str]:
         return [message for _, message, _ in self.context.logged]
 
-    def handed(self) -> set[str]:
+    def published(self) -> set[str]:
         return set(self.context.published["certificates"][-1]["issued"])
 
     def asks(self, target: bytes = PREFIX + b"token", method: bytes = b"GET", sid: int = SID) -> None:
@@ -148,16 +148,16 @@ async def run(tmp_path: Path, by: FakeAuthority) -> AsyncIterator[Run]:
 async def test_it_is_got_stored_handed_out_and_told_and_after_a_restart_it_is_there(run: Run, by: FakeAuthority) -> None:
     run.want("a")
     assert run.context.is_ready, "nothing waits for an authority"
-    await eventually(lambda: run.handed() == {"a"})
+    await eventually(lambda: run.published() == {"a"})
     run.context.members = Members.of(2, 9, [(9, "accept", 0, "", "ready")])
     assert "certificate was got, and is served" not in run.said(), "accept has not said that it goes by it"
     run.actor.receivers()[CertificatesTaken](CertificatesTaken(9, run.context.published["certificates"][-1]["version"]))
     await eventually(lambda: "certificate was got, and is served" in run.said())
-    assert run.handed() == {"a"} and by.issued == ["a"]
+    assert run.published() == {"a"} and by.issued == ["a"]
     again = Run(run.root)
     await again.actor.start()
     again.want("a")
-    await eventually(lambda: again.handed() == {"a"})
+    await eventually(lambda: again.published() == {"a"})
     await again.actor.stop()
     assert by.issued == ["a"]
 
@@ -211,7 +211,7 @@ async def test_a_store_that_cannot_be_used_is_told(run: Run) -> None:
 
 async def test_what_can_be_read_of_a_store_is_served_at_the_start(run: Run, by: FakeAuthority) -> None:
     run.want("a", "b")
-    await eventually(lambda: run.handed() == {"a", "b"})
+    await eventually(lambda: run.published() == {"a", "b"})
     await eventually(lambda: len(FileShelf(str(run.root)).names("records")) == 2)
     (run.root / "records").rename(run.root / "records before")
     (run.root / "records").write_text("no directory")
@@ -221,7 +221,7 @@ async def test_what_can_be_read_of_a_store_is_served_at_the_start(run: Run, by: 
     again = Run(run.root)
     await again.actor.start()
     again.want("a", "b")
-    await eventually(lambda: again.handed() == {"a"})
+    await eventually(lambda: again.published() == {"a"})
     assert any("out of reach" in one for one in again.said())
     await again.actor.stop()
     assert sorted(by.issued) == ["a", "b"]
@@ -245,20 +245,20 @@ async def test_an_etcd_that_is_away_or_was_emptied_takes_nothing_from_clients(tm
     run = in_etcd(tmp_path, etcd)
     await run.actor.start()
     run.want("a", "b")
-    await eventually(lambda: run.handed() == {"a", "b"}, 10)
+    await eventually(lambda: run.published() == {"a", "b"}, 10)
     etcd.stop()
     await eventually(lambda: any("out of reach" in one for one in run.said()), 10)
     again = in_etcd(tmp_path, etcd)
     await again.actor.start()
     again.want("a", "b")
     await eventually(lambda: any("out of reach" in one for one in again.said()), 10)
-    assert again.context.is_ready and not again.handed(), "there is nothing that could be read"
+    assert again.context.is_ready and not again.published(), "there is nothing that could be read"
     again.actor.told("cert-renew", (8, "a"))
     await eventually(lambda: again.context.reported)
     assert "no etcd answers" in again.context.reported[0][1]["value"]
     etcd.start()
-    await eventually(lambda: "the store of certificates can be read again" in run.said() and again.handed() == {"a", "b"}, 20)
-    assert run.handed() == {"a", "b"} and sorted(by.issued) == ["a", "b"]
+    await eventually(lambda: "the store of certificates can be read again" in run.said() and again.published() == {"a", "b"}, 20)
+    assert run.published() == {"a", "b"} and sorted(by.issued) == ["a", "b"]
     await again.actor.stop()
     etcd.ctl("del", "--prefix", "/p-acme/certificates/")
     await eventually(lambda: "certificates are in the store again" in run.said(), 20)
@@ -270,7 +270,7 @@ async def test_an_etcd_that_is_away_or_was_emptied_takes_nothing_from_clients(tm
 async def test_a_disk_that_is_full_takes_nothing_from_clients(run: Run, by: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actor, "LOOK", 0.2)
     run.want("a")
-    await eventually(lambda: run.handed() == {"a"})
+    await eventually(lambda: run.published() == {"a"})
     full = StoreError("no space left on device: make room there")
     with monkeypatch.context() as patch:
         patch.setattr(FileShelf, "put", fault_of(full))
@@ -279,9 +279,9 @@ async def test_a_disk_that_is_full_takes_nothing_from_clients(run: Run, by: Fake
         await eventually(lambda: warning in run.said(), said=lambda: run.context.logged)
         run.want("a", "b")
         await eventually(lambda: "certificate could not be got" in run.said())
-        assert run.handed() == {"a"}, "what is not stored is not served: it would be gone after a restart"
+        assert run.published() == {"a"}, "what is not stored is not served: it would be gone after a restart"
     await eventually(lambda: "certificates are in the store again" in run.said())
-    assert run.said().count(warning) == 1 and run.handed() == {"a"}
+    assert run.said().count(warning) == 1 and run.published() == {"a"}
 
 
 async def test_questions_about_renewal_do_not_take_a_thread_each(run: Run, by: FakeAuthority) -> None:
@@ -293,7 +293,7 @@ async def test_questions_about_renewal_do_not_take_a_thread_each(run: Run, by: F
     before = threading.active_count()
     run.want(*names)
     await eventually(lambda: by.most_at_once, 20)
-    await eventually(lambda: len(run.handed()) == 60, 20)
+    await eventually(lambda: len(run.published()) == 60, 20)
     assert by.most_at_once - before < 12
 
 
@@ -338,7 +338,7 @@ async def test_every_request_below_that_path_is_answered_and_only_proofs_are_tol
 
 async def test_a_proof_of_another_instance_is_found_on_the_shelf(run: Run) -> None:
     run.want("a", acme_challenge="http-01")
-    await eventually(lambda: run.handed() == {"a"})  # no try is left that would meet the authority of the next test
+    await eventually(lambda: run.published() == {"a"})  # no try is left that would meet the authority of the next test
     HttpProofs(FileShelf(str(run.root)), print).present([CHALLENGE])
     run.asks()
     await eventually(lambda: run.answers)
@@ -371,12 +371,12 @@ async def test_a_proof_that_cannot_be_stored_is_told_by_this_instance_all_the_sa
         assert run.answers == [(200, b"token.thumbprint")]
     finally:
         held.set()
-    await eventually(lambda: run.handed() == {"a"})
+    await eventually(lambda: run.published() == {"a"})
 
 
 async def test_strangers_who_ask_for_whatever_tokens_take_no_proof_from_anybody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.want("a", acme_challenge="http-01")
-    await eventually(lambda: run.handed() == {"a"})
+    await eventually(lambda: run.published() == {"a"})
     looks: list[float] = []
     real = HttpProofs.anywhere
 
@@ -412,7 +412,7 @@ async def test_it_is_not_looked_where_nothing_can_be(run: Run, monkeypatch: pyte
 
 async def test_a_shelf_that_hangs_holds_one_thread_and_so_many_requests(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.want("a", acme_challenge="http-01")
-    await eventually(lambda: run.handed() == {"a"})
+    await eventually(lambda: run.published() == {"a"})
     monkeypatch.setattr(challenged, "WAITING", 8)
     monkeypatch.setattr(challenged, "PAUSE", 0.05)
     goes_on = threading.Event()

@@ -28,11 +28,11 @@ from pingap.stages.acme.words import (
     AskWindow,
     BeginTry,
     EndTry,
-    HandOut,
     HandshakeMade,
     KeepRecord,
     LeaveTry,
     MakeHandshake,
+    PublishCertificates,
     PutBack,
     RenewAsked,
     RevocationsHeard,
@@ -54,14 +54,14 @@ B = want("b")
 # -- the way of one ---------------------------------------------------------------------
 
 
-def test_one_that_is_missing_is_got_handed_out_looked_at_and_then_declared() -> None:
+def test_one_that_is_missing_is_got_published_looked_at_and_then_declared() -> None:
     script = Script(A)
     assert tried(script.begin()) == ["a"]
     assert script.core.step("a") == "begun"
     script.on(Stepped(A.id, "challenge a.example"))
     assert script.core.step("a") == "challenge a.example"
     got = script.got(A)
-    assert of(got, HandOut) and not of(got, MakeHandshake), "not looked at before accept has it"
+    assert of(got, PublishCertificates) and not of(got, MakeHandshake), "not looked at before accept has it"
     assert not noticed(got), "nothing is said of it before clients are shown it"
     assert script.core.step("a") == "being handed out"
     taken = script.taken()
@@ -69,10 +69,10 @@ def test_one_that_is_missing_is_got_handed_out_looked_at_and_then_declared() -> 
     shown = script.shown(taken)
     assert spoken(shown) == ["certificate was got, and is served"] and noticed(shown) == ['Domains: ["a.example"]']
     assert script.core.step("a") == "" and script.later() == []
-    assert script.core.handed == {"a": script.shelf[A.id].issued}
+    assert script.core.published == {"a": script.shelf[A.id].issued}
 
 
-def test_nothing_is_tried_or_handed_out_before_it_is_known_what_there_is() -> None:
+def test_nothing_is_tried_or_published_before_it_is_known_what_there_is() -> None:
     script = Script(A)
     assert script.on(WishesChanged({"a": A}, {})) == [] and script.core.next_moment(NOW) is None
     script.on(ShelfAway("gone"))
@@ -80,19 +80,19 @@ def test_nothing_is_tried_or_handed_out_before_it_is_known_what_there_is() -> No
     assert tried(script.read()) == ["a"]
 
 
-def test_what_is_on_the_shelf_is_handed_out_after_a_restart_and_not_got_again() -> None:
+def test_what_is_on_the_shelf_is_published_after_a_restart_and_not_got_again() -> None:
     script = Script(A)
     script.shelf[A.id] = held("a.example")
     commands = script.begin()
-    assert not tried(commands) and of(commands, HandOut)
-    assert script.core.handed == {"a": script.shelf[A.id].issued}
+    assert not tried(commands) and of(commands, PublishCertificates)
+    assert script.core.published == {"a": script.shelf[A.id].issued}
 
 
 def test_one_that_the_configuration_begins_to_want_waits_for_what_the_shelf_has_of_it() -> None:
     script = Script(A)
     script.shelf = {A.id: held("a.example"), B.id: held("b.example")}
     script.begin()
-    assert script.on(WishesChanged({"a": A, "b": B}, {})) == [HandOut()], "it is on the shelf: seen when that was read for a"
+    assert script.on(WishesChanged({"a": A, "b": B}, {})) == [PublishCertificates()], "it is on the shelf: seen when that was read for a"
     script = Script(A)
     script.shelf[A.id] = held("a.example")
     script.records[B.id] = TryRecord(NOW - 1, 3, NOW - 1, "no", NOW + HOUR)
@@ -110,7 +110,7 @@ def test_it_is_renewed_when_a_third_of_its_life_is_left_and_the_old_one_serves_u
     assert not tried(script.later(58 * DAY))
     commands = script.later(2 * DAY)
     assert of(commands, BeginTry) == [BeginTry(A, old.fingerprint)]
-    assert script.core.handed == {"a": old.issued} and not of(commands, HandOut)
+    assert script.core.published == {"a": old.issued} and not of(commands, PublishCertificates)
     script.served(A, held("a.example", number=2, at=script.now))
     assert not tried(script.later(58 * DAY)) and tried(script.later(2 * DAY)) == ["a"]
 
@@ -147,7 +147,7 @@ def test_what_fails_is_tried_again_later_and_later_and_told_once() -> None:
         record = script.core.record("a")
         assert of(failed, KeepRecord) == [KeepRecord(A.id, record)] and record.attempts == n + 1 and record.error == f"no {n}"
         assert len(noticed(failed)) == (not n), "a notice at first, then lines of the log"
-        assert script.core.handed == {"a": old.issued}
+        assert script.core.published == {"a": old.issued}
         pauses.append(record.next_try - script.now)
         assert not tried(script.later(pauses[-1] - 1))
         assert tried(script.later(1)) == ["a"]
@@ -310,9 +310,9 @@ def test_a_placeholder_that_is_signed_by_itself_holds_nothing_up() -> None:
     own = held("a.example", life=3650 * DAY)
     assert not tried(Script(A, a=own).begin())
     script = Script(A, a=own._replace(is_self_signed=True))
-    assert tried(script.begin()) == ["a"] and script.core.handed == {}, "it is served until then"
+    assert tried(script.begin()) == ["a"] and script.core.published == {}, "it is served until then"
     script.served(A)
-    assert script.core.handed and not tried(script.later(HOUR))
+    assert script.core.published and not tried(script.later(HOUR))
 
 
 @pytest.mark.parametrize("odd", [float("inf"), 1e18, NOW + 400 * DAY])
@@ -368,7 +368,7 @@ def test_one_that_another_instance_gets_is_looked_at_soon() -> None:
     assert not tried(script.later(ANOTHERS - 1))
     script.shelf[A.id] = held("a.example")
     commands = script.read()
-    assert spoken(commands) == ["certificate was got by another instance, and is served here too"] and of(commands, HandOut)
+    assert spoken(commands) == ["certificate was got by another instance, and is served here too"] and of(commands, PublishCertificates)
     assert not tried(script.later(HOUR))
 
 
@@ -392,7 +392,7 @@ def test_it_is_looked_at_although_some_accept_process_says_nothing() -> None:
     assert script.later(HOUR) == [], "one at a time"
 
 
-def test_that_all_have_taken_it_may_be_heard_before_that_it_was_handed_out() -> None:
+def test_that_all_have_taken_it_may_be_heard_before_that_it_was_published() -> None:
     script = Script(A)
     script.begin()
     script.on(TakenByAll(script.version + 1))
@@ -444,21 +444,21 @@ def test_a_handshake_for_an_older_one_says_nothing_of_a_newer() -> None:
     assert spoken(script.shown(again)) == ["certificate was got, and is served"]
 
 
-def test_handing_out_happens_once_a_change() -> None:
+def test_it_is_published_once_a_change() -> None:
     script = Script(A, B)
     script.begin()
-    assert script.hand_outs == 1, "that there is none is said too: accept waits for a word"
+    assert script.publications == 1, "that there is none is said too: accept waits for a word"
     script.later(1)
     script.read()
     script.begin()
-    assert script.hand_outs == 1
+    assert script.publications == 1
     script.served(A)
-    assert script.hand_outs == 2
+    assert script.publications == 2
     script.read()
     script.fail(B)
-    assert script.hand_outs == 2
+    assert script.publications == 2
     script.wish(B)
-    assert script.hand_outs == 3 and script.core.handed == {}
+    assert script.publications == 3 and script.core.published == {}
 
 
 def test_one_that_is_read_from_the_shelf_before_its_try_says_so_is_looked_at_all_the_same() -> None:
@@ -466,7 +466,7 @@ def test_one_that_is_read_from_the_shelf_before_its_try_says_so_is_looked_at_all
     script.begin()
     one = held("a.example")
     script.shelf[A.id] = one
-    assert of(script.read(), HandOut)
+    assert of(script.read(), PublishCertificates)
     script.taken()
     assert of(script.got(A, one), MakeHandshake)
     assert script.core.next_moment(script.now) is None
@@ -477,7 +477,7 @@ def test_a_shelf_that_was_read_before_it_was_put_there_takes_nothing_away() -> N
     script.begin()
     before = ShelfRead({}, {A.id: TryRecord()}, script.core.gains)
     script.served(A)
-    assert script.on(before) == [] and script.core.handed
+    assert script.on(before) == [] and script.core.published
     script.shelf.clear()
     assert spoken(script.read()) == [LEFT], "somebody has taken it away since"
 
@@ -488,10 +488,10 @@ def test_a_shelf_that_was_read_before_it_was_put_there_takes_nothing_away() -> N
 def test_what_stands_in_the_entry_serves_and_counts_until_one_was_got() -> None:
     own = held("a.example", number=7, at=NOW - 59 * DAY)
     script = Script(A, a=own)
-    assert not tried(script.begin()) and script.core.handed == {}
+    assert not tried(script.begin()) and script.core.published == {}
     assert tried(script.later(2 * DAY)) == ["a"]
     script.served(A)
-    assert script.core.handed == {"a": script.shelf[A.id].issued}
+    assert script.core.published == {"a": script.shelf[A.id].issued}
 
 
 def test_one_that_was_got_serves_though_the_entry_has_one_that_lasts_longer() -> None:
@@ -499,7 +499,7 @@ def test_one_that_was_got_serves_though_the_entry_has_one_that_lasts_longer() ->
     assert not tried(script.begin())
     assert tried(script.on(RenewAsked("a"))) == ["a"]
     assert settled(script.served(A)) == [("a", "")]
-    assert script.core.handed == {"a": script.shelf[A.id].issued}
+    assert script.core.published == {"a": script.shelf[A.id].issued}
     assert script.core.next_moment(script.now) is not None
 
 
@@ -507,11 +507,11 @@ def test_when_the_one_that_was_got_has_ended_the_entrys_serves_if_it_has_not() -
     script = Script(A, a=held("a.example", number=7, life=900 * DAY))
     script.shelf[A.id] = held("a.example", at=NOW - 91 * DAY)
     script.begin()
-    assert script.core.handed == {}
+    assert script.core.published == {}
     script = Script(A, a=held("a.example", number=7, at=NOW - 999 * DAY, life=DAY))
     script.shelf[A.id] = held("a.example", at=NOW - 91 * DAY)
     script.begin()
-    assert script.core.handed == {"a": script.shelf[A.id].issued}
+    assert script.core.published == {"a": script.shelf[A.id].issued}
 
 
 @pytest.mark.parametrize("change", [{"directory": "https://production.example/"}, {"key_type": "rsa-2048"}, {"profile": "shortlived"}])
@@ -520,9 +520,9 @@ def test_another_authority_or_key_is_got_at_once_and_the_old_one_serves_meanwhil
     old = script.shelf[A.id] = held("a.example")
     script.begin()
     new = replace(A, **change)
-    assert tried(script.wish(new)) == ["a"] and script.core.handed == {"a": old.issued}
+    assert tried(script.wish(new)) == ["a"] and script.core.published == {"a": old.issued}
     script.served(new, held("a.example", number=2))
-    assert script.core.handed == {"a": script.shelf[new.id].issued}
+    assert script.core.published == {"a": script.shelf[new.id].issued}
 
 
 def test_other_names_are_got_at_once_and_the_old_one_serves_meanwhile() -> None:
@@ -530,16 +530,16 @@ def test_other_names_are_got_at_once_and_the_old_one_serves_meanwhile() -> None:
     old = script.shelf[A.id] = held("a.example")
     script.begin()
     more = want("a", "a.example", "www.a.example")
-    assert tried(script.wish(more)) == ["a"] and script.core.handed == {"a": old.issued}
+    assert tried(script.wish(more)) == ["a"] and script.core.published == {"a": old.issued}
     script.served(more)
-    assert script.core.handed == {"a": script.shelf[more.id].issued}
+    assert script.core.published == {"a": script.shelf[more.id].issued}
 
 
 def test_what_another_section_wants_stands_in_for_nobody() -> None:
     wide = want("wide", "*.example", "x.example")
     script = Script(wide, A)
     script.shelf[wide.id] = held(*wide.domains)
-    assert tried(script.begin()) == ["a"] and list(script.core.handed) == ["wide"]
+    assert tried(script.begin()) == ["a"] and list(script.core.published) == ["wide"]
 
 
 def test_a_wildcard_counts_for_no_name_beside_it() -> None:
@@ -564,7 +564,7 @@ def test_two_sections_with_the_same_wish_are_served_by_one() -> None:
     script.on(RenewAsked("twin"))
     commands = script.served(A)
     assert not tried(commands) and settled(commands) == [("twin", "")]
-    assert set(script.core.handed) == {"a", "twin"}
+    assert set(script.core.published) == {"a", "twin"}
 
 
 def test_what_is_wanted_no_more_is_broken_off_and_its_failure_is_nobodys() -> None:
@@ -599,9 +599,9 @@ def test_one_that_comes_when_nobody_wants_it_any_more_is_kept_for_when_it_is_wan
     script = Script(A)
     script.begin()
     script.wish(B)
-    assert not of(script.got(A), HandOut)
+    assert not of(script.got(A), PublishCertificates)
     commands = script.wish(A, B)
-    assert "a" not in tried(commands) and of(commands, HandOut)
+    assert "a" not in tried(commands) and of(commands, PublishCertificates)
 
 
 # -- who asks ---------------------------------------------------------------------------
@@ -669,7 +669,7 @@ def test_nothing_is_got_when_that_is_switched_off_and_all_is_served() -> None:
     script = Script(A, is_disabled=True)
     script.shelf[A.id] = held("a.example", at=NOW - 80 * DAY)
     done = script.begin()
-    assert not of(done, BeginTry) and script.core.handed
+    assert not of(done, BeginTry) and script.core.published
     assert spoken(done) == [SWITCHED_OFF]
     assert script.core.next_moment(NOW) is None and script.later(DAY) == []
     assert settled(script.on(RenewAsked("a"))) == [("a", SWITCHED_OFF)]
@@ -683,7 +683,7 @@ def test_a_store_that_is_away_is_told_once_and_what_is_served_stays() -> None:
     script.shelf[A.id] = held("a.example")
     script.begin()
     assert spoken(script.on(ShelfAway("gone"), ShelfAway("gone"))) == ["the store of certificates is out of reach: what is served stays"]
-    assert script.core.handed and script.later() == []
+    assert script.core.published and script.later() == []
     assert spoken(script.read()) == ["the store of certificates can be read again"]
 
 
@@ -696,9 +696,9 @@ def test_what_leaves_the_store_is_served_to_its_end_told_once_and_put_back() -> 
     script.begin()
     script.shelf.clear()
     lost = script.read()
-    assert of(lost, PutBack) == [PutBack(A.id, one)] and not of(lost, HandOut) and not tried(lost)
+    assert of(lost, PutBack) == [PutBack(A.id, one)] and not of(lost, PublishCertificates) and not tried(lost)
     assert spoken(lost) == [LEFT] and noticed(lost) == [f"{LEFT}: a"]
-    assert script.core.handed == {"a": one.issued}
+    assert script.core.published == {"a": one.issued}
     again = script.read()
     assert spoken(again) == [] and noticed(again) == [] and of(again, PutBack), "not told again"
     script.shelf[A.id] = one
@@ -714,28 +714,28 @@ def test_a_store_that_was_set_back_does_not_take_newer_ones_away() -> None:
     script.shelf[A.id] = new
     script.begin()
     script.shelf[A.id] = old
-    assert of(script.read(), PutBack) == [PutBack(A.id, new)] and script.core.handed == {"a": new.issued}
+    assert of(script.read(), PutBack) == [PutBack(A.id, new)] and script.core.published == {"a": new.issued}
     script.shelf[A.id] = next
     assert spoken(script.read()) == [
         "certificates are in the store again",
         "certificate was got by another instance, and is served here too",
     ]
-    assert script.core.handed == {"a": next.issued}
+    assert script.core.published == {"a": next.issued}
     sooner = script.shelf[A.id] = held("a.example", number=4, at=NOW + 2 * DAY, life=45 * DAY)
     script.read()
-    assert script.core.handed == {"a": sooner.issued}, "issued later, though it ends sooner: that is a renewal"
+    assert script.core.published == {"a": sooner.issued}, "issued later, though it ends sooner: that is a renewal"
 
 
-def test_of_a_store_that_is_away_at_the_start_what_can_be_read_is_handed_out() -> None:
+def test_of_a_store_that_is_away_at_the_start_what_can_be_read_is_published() -> None:
     script = Script(A, B)
     one = held("a.example")
     away = script.on(WishesChanged({"a": A, "b": B}, {}), ShelfAway("no records", {A.id: one}))
-    assert of(away, HandOut) and script.core.handed == {"a": one.issued}
+    assert of(away, PublishCertificates) and script.core.published == {"a": one.issued}
     assert noticed(away) == ["the store of certificates is out of reach: what is served stays: no records"]
     assert not tried(away) and not tried(script.later(HOUR)), "nothing is known of tries"
     script.shelf = {A.id: one, B.id: held("b.example")}
     script.read()
-    assert set(script.core.handed) == {"a", "b"}
+    assert set(script.core.published) == {"a", "b"}
 
 
 # -- what authorities suggest -----------------------------------------------------------

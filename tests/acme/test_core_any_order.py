@@ -160,7 +160,7 @@ class Run:
         for name, wanted in script.wanted.items():
             assert script.core.step(name) == ""
             assert script.now < script.shelf[wanted.id].not_after
-            assert script.core.handed[name] == script.shelf[wanted.id].issued
+            assert script.core.published[name] == script.shelf[wanted.id].issued
             due = script.core.due(name)
             assert due is not None and script.now < due.at < script.shelf[wanted.id].not_after
 

@@ -1,4 +1,4 @@
-"""What the acme stage hands over, at accept: taken as a whole, said to be taken, kept when it is of no use."""
+"""What the acme stage publishes, at accept: taken as a whole, said to be taken, kept when it is of no use."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pingap.bus.members import Members
 from pingap.config.model import Certificate, Server, Snapshot
 from pingap.config.parts import Listen
 from pingap.stages.accept.actor import AcceptActor
-from pingap.stages.accept.certificates.handed_over import Handed, HandedOver
-from pingap.stages.acme.hand_over import HandOver
+from pingap.stages.accept.certificates.topic import CertificatesFollower, CertificatesValue
 from pingap.stages.acme.presenter import Challenge
 from pingap.stages.acme.tls_proofs import asked_name, proof_for
+from pingap.stages.acme.topic import CertificatesTopic
 from pingap.stages.acme.wanted import Issued
 from pingap.stages.messages import CertificatesTaken
 from tests.e2e.certificate import self_signed
@@ -50,7 +50,7 @@ class Publisher:
 
     def begins(self) -> None:
         self.context = FakeContext("acme", ACME)
-        self.over = HandOver(self.context)
+        self.topic = CertificatesTopic(self.context)
         self.tells()
 
     def tells(self, has_bodies: bool = True) -> int:
@@ -58,11 +58,11 @@ class Publisher:
         if has_bodies:
             self._accept.blobs |= self.context.blobs
         self._accept.following["certificates"](self.context.published["certificates"][-1])
-        return self.over.version
+        return self.topic.version
 
-    def hands_out(self, **pairs: Issued) -> int:
-        self.over.issued = pairs
-        self.over.change()
+    def publishes(self, **pairs: Issued) -> int:
+        self.topic.issued = pairs
+        self.topic.publish()
         return self.tells()
 
 
@@ -133,7 +133,7 @@ async def test_the_first_connections_get_what_was_issued_before_this_process_beg
     site.configure(a=BY_ACME)
     await asyncio.sleep(0.05)
     assert not site.context.is_ready, "it waits for what the acme stage has"
-    version = site.acme.hands_out(a=issued("a.example"))
+    version = site.acme.publishes(a=issued("a.example"))
     await ready(site)
     assert await site.shows("a.example") == fingerprint(issued("a.example"))
     assert site.taken == [version]
@@ -145,44 +145,44 @@ async def test_it_waits_for_no_acme_stage_when_nothing_comes_from_there(site: Si
 
 
 async def test_that_nothing_is_known_yet_takes_nothing_away(site: Site) -> None:
-    version = site.acme.hands_out(a=issued("a.example"))
+    version = site.acme.publishes(a=issued("a.example"))
     site.configure(a=BY_ACME)
     await ready(site)
     site.acme.begins()
     assert site.taken == [version] and await site.shows("a.example") == fingerprint(issued("a.example"))
-    again = site.acme.hands_out(a=issued("a.example", 2))
+    again = site.acme.publishes(a=issued("a.example", 2))
     assert site.taken == [version, again] and again > version
     assert await site.shows("a.example") == fingerprint(issued("a.example", 2))
 
 
 async def test_what_is_taken_back_falls_to_what_stands_in_the_entry(site: Site) -> None:
-    site.acme.hands_out(a=issued("a.example"))
+    site.acme.publishes(a=issued("a.example"))
     own = issued("a.example", 7)
     site.configure(a=Certificate(domains=("a.example",), acme=DIRECTORY, tls_cert=own.cert, tls_key=own.key))
     await ready(site)
     assert await site.shows("a.example") == fingerprint(issued("a.example"))
-    site.acme.hands_out()
+    site.acme.publishes()
     assert await site.shows("a.example") == fingerprint(own)
 
 
 async def test_bodies_that_never_come_change_nothing_and_are_given_up_for_a_newer_value(site: Site) -> None:
-    version = site.acme.hands_out(a=issued("a.example"))
+    version = site.acme.publishes(a=issued("a.example"))
     site.configure(a=BY_ACME)
     await ready(site)
-    site.acme.over.issued = {"a": issued("a.example", 2)}
-    site.acme.over.change()
+    site.acme.topic.issued = {"a": issued("a.example", 2)}
+    site.acme.topic.publish()
     site.acme.tells(has_bodies=False)
     assert site.taken == [version] and len(site.context.fetching) == 1
     assert await site.shows("a.example") == fingerprint(issued("a.example"))
-    newest = site.acme.hands_out(a=issued("a.example", 3))
+    newest = site.acme.publishes(a=issued("a.example", 3))
     assert site.taken == [version, newest] and site.context.fetching == []
     assert await site.shows("a.example") == fingerprint(issued("a.example", 3))
 
 
 async def test_a_body_that_comes_late_is_of_the_value_of_now(site: Site) -> None:
     site.configure(a=BY_ACME)
-    site.acme.over.issued = {"a": issued("a.example")}
-    version = site.acme.over.change()
+    site.acme.topic.issued = {"a": issued("a.example")}
+    version = site.acme.topic.publish()
     site.acme.tells(has_bodies=False)
     site.context.blobs_came(site.acme.context.blobs)
     assert site.taken == [version]
@@ -194,15 +194,15 @@ async def test_bodies_of_what_is_over_are_not_kept() -> None:
     context = FakeContext("accept", 9)
     taken: list[int] = []
 
-    def take(handed: Handed) -> bool:
-        taken.append(handed.version)
+    def take(value: CertificatesValue) -> bool:
+        taken.append(value.version)
         return True
 
-    over = HandedOver(context, take)
+    over = CertificatesFollower(context, take)
     over.start()
     acme = Publisher(context)
     for number in range(5):
-        acme.hands_out(a=issued("a.example", number))
+        acme.publishes(a=issued("a.example", number))
         context.blobs.clear()
     assert len(over._bodies) == 1 and len(taken) == 5
     asked = len(context.fetching)
@@ -211,62 +211,62 @@ async def test_bodies_of_what_is_over_are_not_kept() -> None:
 
 
 async def test_one_pair_that_is_of_no_use_costs_no_other_its_renewal(site: Site) -> None:
-    site.acme.hands_out(a=issued("a.example"), b=issued("b.example"))
+    site.acme.publishes(a=issued("a.example"), b=issued("b.example"))
     site.configure(a=BY_ACME, b=Certificate(domains=("b.example",), acme=DIRECTORY))
     await ready(site)
     for number in (2, 3):
         crossed = Issued(issued("a.example", number).cert, issued("b.example").key)
-        version = site.acme.hands_out(a=crossed, b=issued("b.example", number))
+        version = site.acme.publishes(a=crossed, b=issued("b.example", number))
         assert await site.shows("a.example") == fingerprint(issued("a.example")), "the one before, not none"
         assert await site.shows("b.example") == fingerprint(issued("b.example", number))
         assert site.taken[-1] == version, "or no proof would ever be shown by all"
     assert [fields["certificate"] for fields in site.errors()] == ["a", "a"]
     assert "KEY" not in str(site.errors()[0]["reason"]).replace("KEY_VALUES_MISMATCH", "")
-    site.acme.hands_out(a=issued("a.example", 4), b=issued("b.example"))
+    site.acme.publishes(a=issued("a.example", 4), b=issued("b.example"))
     assert await site.shows("a.example") == fingerprint(issued("a.example", 4))
 
 
 async def test_what_cannot_be_used_at_all_is_not_said_to_be_taken(site: Site) -> None:
-    version = site.acme.hands_out(a=issued("a.example"))
+    version = site.acme.publishes(a=issued("a.example"))
     site.configure(a=BY_ACME)
     await ready(site)
-    site.acme.over.challenges["a.example"] = Issued(issued("a.example").cert, issued("b.example").key)
-    site.acme.hands_out(a=issued("a.example", 2))
+    site.acme.topic.challenges["a.example"] = Issued(issued("a.example").cert, issued("b.example").key)
+    site.acme.publishes(a=issued("a.example", 2))
     assert site.taken == [version] and len(site.errors()) == 1
     assert await site.shows("a.example") == fingerprint(issued("a.example"))
-    site.acme.over.challenges.clear()
-    site.acme.hands_out(a=issued("a.example", 2))
+    site.acme.topic.challenges.clear()
+    site.acme.publishes(a=issued("a.example", 2))
     assert await site.shows("a.example") == fingerprint(issued("a.example", 2))
 
 
-async def test_a_new_configuration_goes_by_what_was_handed_over(site: Site) -> None:
-    site.acme.hands_out(a=issued("a.example"))
+async def test_a_new_configuration_goes_by_what_was_published(site: Site) -> None:
+    site.acme.publishes(a=issued("a.example"))
     site.configure()
     await ready(site)
     assert await site.shows("a.example") == fingerprint(site.own)
     site.configure(a=BY_ACME)
     assert await site.shows("a.example") == fingerprint(issued("a.example"))
-    site.acme.hands_out(a=issued("a.example", 2))
+    site.acme.publishes(a=issued("a.example", 2))
     site.configure(a=BY_ACME, b=Certificate(domains=("b.example",), acme=DIRECTORY))
     assert await site.shows("a.example") == fingerprint(issued("a.example", 2))
     assert await site.shows("b.example") == fingerprint(site.own), "there is none yet"
 
 
 async def test_what_the_acme_stage_names_no_more_is_shown_until_it_names_another(site: Site) -> None:
-    site.acme.hands_out(a=issued("a.example"), b=issued("b.example"))
+    site.acme.publishes(a=issued("a.example"), b=issued("b.example"))
     site.configure(a=BY_ACME, b=Certificate(domains=("b.example",), acme=DIRECTORY))
     await ready(site)
     site.acme.begins()
     for number in (2, 3):  # it has come anew, and could not read all of its store
-        site.acme.hands_out(a=issued("a.example", number))
+        site.acme.publishes(a=issued("a.example", number))
         assert await site.shows("a.example") == fingerprint(issued("a.example", number))
         assert await site.shows("b.example") == fingerprint(issued("b.example"))
-    site.acme.hands_out(b=issued("b.example", 2))
+    site.acme.publishes(b=issued("b.example", 2))
     assert await site.shows("b.example") == fingerprint(issued("b.example", 2))
 
 
 async def test_a_section_that_is_renamed_is_served_at_once_for_all_of_its_names_or_not_by_that(site: Site) -> None:
-    site.acme.hands_out(a=issued("a.example"), b=issued("b.example"))
+    site.acme.publishes(a=issued("a.example"), b=issued("b.example"))
     site.configure(a=BY_ACME)
     await ready(site)
     site.configure(renamed=BY_ACME)
@@ -276,7 +276,7 @@ async def test_a_section_that_is_renamed_is_served_at_once_for_all_of_its_names_
     site.configure(a=Certificate(domains=("other.example",), acme=DIRECTORY), again=BY_ACME)
     assert await site.shows("other.example") == fingerprint(issued("a.example")), "it is what the acme stage says for that section"
     site.configure(ended=Certificate(domains=("ended.example",), acme=DIRECTORY))
-    site.acme.hands_out(before=Issued(*self_signed("ended.example", days=-1)))
+    site.acme.publishes(before=Issued(*self_signed("ended.example", days=-1)))
     assert await site.shows("ended.example") == fingerprint(site.own)
 
 
@@ -286,11 +286,11 @@ async def test_a_section_that_is_renamed_is_served_at_once_for_all_of_its_names_
 @pytest.mark.parametrize("domain", ["a.example", "192.0.2.7", "2001:db8::7", "xn--bcher-kva.example"])
 async def test_an_authority_is_shown_the_proof_and_nothing_else_ever(site: Site, domain: str) -> None:
     site.configure(a=BY_ACME)
-    site.acme.hands_out(a=issued("a.example"))
+    site.acme.publishes(a=issued("a.example"))
     await ready(site)
     proof = proof_for(Challenge("tls-alpn-01", domain, "token", "token.thumbprint"))
-    site.acme.over.challenges[asked_name(domain)] = proof
-    site.acme.hands_out(a=issued("a.example"))
+    site.acme.topic.challenges[asked_name(domain)] = proof
+    site.acme.publishes(a=issued("a.example"))
     assert await site.shows(asked_name(domain), "acme-tls/1") == fingerprint(proof)
     assert (site.protocol, site.after) == ("acme-tls/1", b""), "that is all it came for (RFC 8737 section 3)"
     assert await site.shows(asked_name(domain).upper(), "acme-tls/1") == fingerprint(proof)
@@ -300,8 +300,8 @@ async def test_an_authority_is_shown_the_proof_and_nothing_else_ever(site: Site,
 @pytest.mark.parametrize("protocols", [(), ("http/1.1",), ("acme-tls/1", "http/1.1"), ("h2", "acme-tls/1")])
 async def test_whoever_offers_anything_else_is_a_client(site: Site, protocols: tuple[str, ...]) -> None:
     site.configure(a=BY_ACME)
-    site.acme.over.challenges["a.example"] = proof_for(Challenge("tls-alpn-01", "a.example", "token", "token.thumbprint"))
-    site.acme.hands_out(a=issued("a.example"))
+    site.acme.topic.challenges["a.example"] = proof_for(Challenge("tls-alpn-01", "a.example", "token", "token.thumbprint"))
+    site.acme.publishes(a=issued("a.example"))
     await ready(site)
     assert await site.shows("a.example", *protocols) == fingerprint(issued("a.example"))
     assert site.protocol in (None, "http/1.1")
@@ -309,12 +309,12 @@ async def test_whoever_offers_anything_else_is_a_client(site: Site, protocols: t
 
 async def test_there_is_no_handshake_for_an_authority_without_a_proof(site: Site) -> None:
     site.configure(a=BY_ACME)
-    site.acme.over.challenges["a.example"] = proof_for(Challenge("tls-alpn-01", "a.example", "token", "token.thumbprint"))
-    site.acme.hands_out(a=issued("a.example"))
+    site.acme.topic.challenges["a.example"] = proof_for(Challenge("tls-alpn-01", "a.example", "token", "token.thumbprint"))
+    site.acme.publishes(a=issued("a.example"))
     await ready(site)
     with pytest.raises((ssl.SSLError, OSError)):
         await site.shows("other.example", "acme-tls/1")
-    site.acme.over.challenges.clear()
-    site.acme.hands_out(a=issued("a.example"))
+    site.acme.topic.challenges.clear()
+    site.acme.publishes(a=issued("a.example"))
     with pytest.raises((ssl.SSLError, OSError)):
         await site.shows("a.example", "acme-tls/1")

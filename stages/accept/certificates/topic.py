@@ -1,4 +1,4 @@
-"""What the acme stage hands over: certificates that it has got, proofs for authorities, staples, the secrets of session tickets.
+"""What the acme stage publishes: certificates that it has got, proofs for authorities, staples, the secrets of session tickets.
 
 It follows the topic `certificates` (bus/PROTOCOL.md section 6), whose value names bodies by their digests.
 """
@@ -31,7 +31,7 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class CertificatesValue:
     """One value of the topic, with its bodies."""
 
     version: int = 0
@@ -56,7 +56,7 @@ class Handed:
         spare = {**self.left_over, **{name: pair for name, pair in self.issued.items() if name not in certificates}}
         return {name: self._now(name, one, spare) for name, one in certificates.items()}
 
-    def but(self, certificates: Mapping[str, Certificate]) -> Handed:
+    def but(self, certificates: Mapping[str, Certificate]) -> CertificatesValue:
         """The same, with pairs as these certificates have them."""
         pairs = {name: (one.tls_cert, one.tls_key) for name, one in certificates.items() if name in self.issued and one.tls_cert}
         return replace(self, issued=pairs)
@@ -68,13 +68,13 @@ class Handed:
         return replace(certificate, tls_cert=pair[0], tls_key=pair[1]) if pair else certificate
 
 
-NOTHING_YET: Final = Handed()
+NOTHING_YET: Final = CertificatesValue()
 
 
-class HandedOver:
+class CertificatesFollower:
     """Follows the topic. taken: called with each value that is complete, says whether it is gone by; then the publisher is told."""
 
-    def __init__(self, context: Context, taken: Callable[[Handed], bool]) -> None:
+    def __init__(self, context: Context, taken: Callable[[CertificatesValue], bool]) -> None:
         self.now = NOTHING_YET
         self._context = context
         self._taken = taken
@@ -118,7 +118,7 @@ class HandedOver:
         issued = {name: _pair(body[digest]) for name, digest in value["issued"].items()}
         before = {**self.now.left_over, **self.now.issued}
         left_over = [(name, pair) for name, pair in before.items() if name not in issued]
-        self.now = Handed(
+        self.now = CertificatesValue(
             value["version"],
             issued,
             dict(left_over[-LEFT_OVER:]),

@@ -17,12 +17,12 @@ TOPIC: Final = "certificates"
 _DIGEST: Final = 16
 
 
-class HandOver:
-    """Published from its making on, as version 0 until `change` is called: that nothing is known yet."""
+class CertificatesTopic:
+    """Published from its making on, as version 0 until `publish` is called: that nothing is known yet."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._change = context.publish(TOPIC, _value(0, {}, {}, {}, b""))
+        self._tell = context.publish(TOPIC, _value(0, {}, {}, {}, b""))
         self.version = 0
         self.issued: Mapping[str, Issued] = {}
         self.challenges: dict[str, Issued] = {}
@@ -32,8 +32,8 @@ class HandOver:
         self._taken: dict[int, int] = {}
         """Version that an accept actor goes by."""
 
-    def change(self) -> int:
-        """What the fields say is handed over; the version that says so. It grows over lives of this stage, too."""
+    def publish(self) -> int:
+        """What the fields say goes to accept; the version that says so. It grows over lives of this stage, too."""
         self.version = max(self.version + 1, int(time() * 1000))
         bodies: dict[bytes, bytes] = {}
 
@@ -45,7 +45,7 @@ class HandOver:
         pairs = [{name: named(_pair(one)) for name, one in some.items()} for some in (self.issued, self.challenges)]
         staples = {leaf: named(staple) for leaf, staple in self.staples.items()}
         tickets = named(msgpack.packb(list(self.tickets))) if self.tickets else b""
-        self._change(_value(self.version, pairs[0], pairs[1], staples, tickets), bodies)
+        self._tell(_value(self.version, pairs[0], pairs[1], staples, tickets), bodies)
         return self.version
 
     def taken(self, message: CertificatesTaken) -> None:
