@@ -15,7 +15,7 @@ Doing it:
     topic.py      what accept goes by    handshakes.py  whether clients are shown it
     answering.py   who asks: statuses.py is what is known of each certificate, asked.py which are meant
     tickets.py   which secret session tickets are made of (ticket_keeper.py, ticket_places.py)    ocsp/  responses for staples
-    run_dir_file.py  what of these a restart goes on with
+    run_dir_file.py  what of these a restart goes on with    bounded.py, cutting.py  exchanges that have an end
 
 Everything that waits for others is done in threads; this stage is on no request's way but that of a challenge.
 """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -12,6 +14,7 @@ from pingap.stages.acme.dns.lookup import NameServer, TxtLookup
 from pingap.stages.acme.dns.presenter import DnsPresenter
 from pingap.stages.acme.presenter import Challenge, NotPresented
 from pingap.stages.acme.wanted import DnsAccess
+from tests.acme.responders import misbehaving
 from tests.kit.dns_providers import FAKES, KEY_ID, SECRET, TOKEN, FakeHuawei, FakeProvider, TxtRecord, answered, hung
 
 
@@ -248,6 +251,30 @@ def test_an_interface_that_hangs_is_left(fake: FakeProvider, monkeypatch: pytest
         assert len(fake.asked) == 3
     finally:
         released.set()
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX:"])
+def test_an_interface_that_answers_byte_by_byte_is_left(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "SECONDS", 0.2)
+    end = threading.Event()
+
+    def drips(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(start)
+        while not end.wait(0.05):
+            handler.wfile.write(b" ")
+
+    begun = time.monotonic()
+    with FAKES["cf"]() as fake, misbehaving(drips) as url:
+        try:
+            said = Desk(fake, url=f"{url}/?token={TOKEN}").refused(challenge("example.com"))
+        finally:
+            end.set()
+    assert said == "cf: no answer within 0.2 s" and time.monotonic() - begun < 8
+
+
+def test_an_answer_that_is_too_large_is_not_read(fake: FakeProvider) -> None:
+    fake.upsets += [answered(200, b'{"x": "%s"}' % (b"x" * (5 << 20)))] * 3
+    assert Desk(fake).refused(challenge("example.com")) == f"{fake.kind}: cannot be reached, or hangs up"
 
 
 def test_an_interface_that_is_not_there_is_told_without_the_url(fake: FakeProvider) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import ssl
 from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
-from weakref import WeakSet
 
 import requests
 from acme import errors, messages
@@ -18,14 +15,12 @@ from josepy.errors import Error as JoseError
 from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256
 from josepy.jwk import JWKEC
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from pingap.stages.acme.authority.directory import AuthorityDirectory, is_safe, read_directory, why_not_led
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
 from pingap.stages.acme.authority.problems import AcmeProblem, read_problem, shown
 from pingap.stages.acme.authority.retrying import after
-from pingap.stages.acme.cutting import SocketCutter
+from pingap.stages.acme.bounded import BoundedAdapter
 
 SECONDS: Final = 30.0
 """That an authority may take for one answer, or be silent in it."""
@@ -66,63 +61,6 @@ class AuthorityReply(NamedTuple):
         return self.table_or_none
 
 
-class _TrustingAdapter(HTTPAdapter):
-    """Believes those it is told to, whatever else is in the environment, and reads no more and no longer than is reasonable."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        self._connections: WeakSet[Any] = WeakSet()
-        """All of one link: only one is in use at a time."""
-        super().__init__()
-
-    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
-        pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
-        if not isinstance(pool.ConnectionCls, partial):
-            pool.ConnectionCls = partial(self._connected, pool.ConnectionCls)
-        return pool
-
-    def _connected(self, kind: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        connection = kind(*args, **options)
-        self._connections.add(connection)
-        return connection
-
-    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, {"ssl_context": self._context, "cert_reqs": "CERT_REQUIRED"}
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The context has it."""
-
-    def send(self, request: Any, *_: Any, **options: Any) -> requests.Response:
-        with SocketCutter(SECONDS, lambda: [one.sock for one in list(self._connections)]) as cutter:
-            try:
-                response = self._whole(request, options.get("proxies"))
-            except (requests.exceptions.RequestException, OSError) as error:
-                if not cutter.is_cut:
-                    raise
-                raise requests.exceptions.ReadTimeout(error) from error
-        if cutter.is_cut:  # an answer, and even a head, just seems to end when it is cut
-            raise requests.exceptions.ReadTimeout(f"an answer that takes more than {SECONDS:g} s")
-        return response
-
-    def _whole(self, request: Any, proxies: Any) -> requests.Response:
-        response = super().send(request, stream=True, timeout=SECONDS, proxies=proxies)
-        whole = bytearray()
-        try:
-            while piece := response.raw.read1(65536, decode_content=True):
-                whole += piece
-                if len(whole) > LARGEST:
-                    raise requests.exceptions.ContentDecodingError(f"an answer of more than {LARGEST} bytes")
-        except ReadTimeoutError as error:
-            raise requests.exceptions.ReadTimeout(error) from error
-        except (HTTPError, ssl.SSLError) as error:
-            raise requests.exceptions.ConnectionError(error) from error
-        finally:
-            response.raw.close()
-        response.raw = io.BytesIO(whole)
-        return response
-
-
 def _trust(pem: str) -> ssl.SSLContext:
     """pem: "" is the system's."""
     try:
@@ -148,7 +86,7 @@ class AuthorityLink:
         session = self._net.session
         session.max_redirects = 0
         for scheme in ("https://", "http://"):
-            session.mount(scheme, _TrustingAdapter(_trust(authority_ca)))
+            session.mount(scheme, BoundedAdapter(SECONDS, SECONDS, LARGEST, _trust(authority_ca)))
         session.hooks["response"].append(self._saw)
         self._last: requests.Response | None = None
         self._directory: AuthorityDirectory | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -12,10 +11,11 @@ from urllib.parse import quote
 import requests
 
 from pingap.config.secrecy import MASK
+from pingap.stages.acme.bounded import BoundedAdapter
 from pingap.stages.acme.dns.provider import ProviderRefused
 
 SECONDS: Final = 10.0
-"""For one call, as requests counts: to connect, and between two parts of the answer; in all twice that."""
+"""For one call: to connect, and between two parts of the answer; in all twice that."""
 WAITS: Final = (1.0, 3.0)
 """Seconds before the second and the third attempt."""
 LONGEST_WAIT: Final = 30.0
@@ -54,6 +54,8 @@ class Calls:
         self._waits = WAITS
         self._session = requests.Session()
         self._session.auth = _leave_alone
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, BoundedAdapter(self._seconds, 2 * self._seconds, _LONGEST_ANSWER))
 
     def ask(self, sign: Callable[[], SignedCall], judge: Callable[[CallAnswer], ProviderRefused | None]) -> dict[str, Any]:
         """The answer's JSON. sign: is called for each attempt. judge: None when the answer is good. Raises ProviderRefused.
@@ -100,33 +102,23 @@ class Calls:
         return judge(answer)
 
     def _once(self, call: SignedCall) -> CallAnswer:
-        end = time.monotonic() + 2 * self._seconds
         response = self._session.request(
             call.method,
             call.url,
             headers={**call.headers, "User-Agent": "pingap", "Accept": "application/json"},
             data=call.body or None,
-            timeout=self._seconds,
             allow_redirects=False,  # a signature is for one address, and a token for one host
-            stream=True,
         )
-        with response:
-            content = bytearray()
-            for part in response.iter_content(65536):
-                content += part
-                if time.monotonic() > end:
-                    raise requests.exceptions.ReadTimeout
-                if len(content) > _LONGEST_ANSWER:
-                    raise requests.exceptions.ContentDecodingError
-            kind = response.headers.get("Content-Type", "").partition(";")[0].strip() or "nothing"
-            try:
-                table = json.loads(bytes(content))
-            except (ValueError, RecursionError):
-                table = None
-            said = self.masked(f"{len(content)} bytes of {kind}")
-            return CallAnswer(
-                response.status_code, table if isinstance(table, dict) else None, said, response.headers.get("Retry-After", "").strip()
-            )
+        content = response.content
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip() or "nothing"
+        try:
+            table = json.loads(content)
+        except (ValueError, RecursionError):
+            table = None
+        said = self.masked(f"{len(content)} bytes of {kind}")
+        return CallAnswer(
+            response.status_code, table if isinstance(table, dict) else None, said, response.headers.get("Retry-After", "").strip()
+        )
 
     def _reason(self, error: requests.RequestException) -> str:
         """In words of ours: those of the libraries have the whole URL in them, with its signature."""
