@@ -9,8 +9,6 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.hashes import SHA256
-
 from pingap.config.model import Certificate, Server
 
 SECONDS: Final = 5.0
@@ -66,6 +64,7 @@ def why_not_shown(addresses: Iterable[Address], domain: str, fingerprint: str) -
 
 def _fingerprint_at(address: Address, domain: str) -> str:
     """Left as soon as it is there: where clients have to show one of their own (`client_ca`), the handshake would fail."""
+    from cryptography.hazmat.primitives.hashes import SHA256
     from OpenSSL import SSL  # which `acme` needs; `ssl` does not show the certificate before the handshake is done
 
     found: list[str] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -109,3 +111,12 @@ def test_the_variable_that_switches_acme_off_is_read_like_others(monkeypatch: py
     monkeypatch.setenv("PINGAP_DISABLE_ACME", text)
     (role,) = [role for role in topology.roles(Snapshot(servers=SERVER), Options()) if role.name == "acme"]
     assert topology.settings("acme", role, (5,), Options(), None)["is_disabled"] is is_disabled
+
+
+@pytest.mark.processes
+def test_what_few_need_is_not_imported_for_all_processes() -> None:
+    """Ten milliseconds of each start for `cryptography`, a quarter of a second for the others."""
+    few = "{'cryptography', 'OpenSSL', 'acme', 'josepy', 'requests', 'urllib3', 'urllib.request'}"
+    code = f"import sys\nfor name in {topology.modules()!r}: __import__(name)\nprint(sorted({few} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

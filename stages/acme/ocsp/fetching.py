@@ -8,7 +8,6 @@ import ssl
 from contextlib import closing, suppress
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from pingap.stages.acme.cutting import SocketCutter
 
@@ -88,6 +87,8 @@ def _one(url: str, request: bytes | None) -> tuple[int, str, bytes]:
 
 def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
     """To the responder, or to the proxy that the environment names (http_proxy, https_proxy, no_proxy), and what is asked for there."""
+    from urllib.request import getproxies, proxy_bypass
+
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     if parts.scheme not in ("http", "https") or not host:
