@@ -11,7 +11,7 @@ Doing it:
     actor.py       the stage      tries.py      one try, in a thread
     authority/     the authority's side of it    dns/  proofs in zones (dns_voice.py: said to people)
     presenter.py   what a proof is               http_proofs.py (challenged.py: who asks), tls_proofs.py: the other two
-    store/         where certificates are kept    reading.py  how the core knows it    aside.py  threads
+    store/         where certificates are kept    reading.py  how the core knows it    held.py  one of them    aside.py  threads
     topic.py      what accept goes by    handshakes.py  whether clients are shown it
     answering.py   who asks: statuses.py is what is known of each certificate, asked.py which are meant
     tickets.py   which secret session tickets are made of (ticket_keeper.py, ticket_places.py)    ocsp/  responses for staples

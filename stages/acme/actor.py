@@ -27,6 +27,7 @@ from pingap.stages.acme.core import SWITCHED_OFF, AcmeCore
 from pingap.stages.acme.dns_voice import DnsVoice
 from pingap.stages.acme.expiries import Expiries
 from pingap.stages.acme.handshakes import addresses_of, name_to_ask, why_not_shown
+from pingap.stages.acme.held import held_of
 from pingap.stages.acme.http_proofs import HttpProofs
 from pingap.stages.acme.ocsp.stapler import Stapler
 from pingap.stages.acme.presenter import Presenter
@@ -38,7 +39,7 @@ from pingap.stages.acme.ticket_keeper import TicketKeeper
 from pingap.stages.acme.ticket_places import InRunDir, OnShelf, TicketPlace
 from pingap.stages.acme.tls_proofs import TlsProofs
 from pingap.stages.acme.topic import CertificatesTopic
-from pingap.stages.acme.tries import Tries, held_of
+from pingap.stages.acme.tries import Tries
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.wishes import wanted_of
 from pingap.stages.acme.words import (

@@ -12,10 +12,11 @@ from typing import Final
 from pingap.config.problems import ConfigRefused
 from pingap.stages.acme.aside import AsideWork
 from pingap.stages.acme.currents import is_better
+from pingap.stages.acme.held import held_on
 from pingap.stages.acme.records import TryRecord, packed_record, read_record
 from pingap.stages.acme.store.base import Shelf, StoreError, ValueUnreadable
 from pingap.stages.acme.store.kept import CertificateKeeper
-from pingap.stages.acme.tries import LEASE, held_of
+from pingap.stages.acme.tries import LEASE
 from pingap.stages.acme.wanted import WantedCertificate
 from pingap.stages.acme.words import Event, HeldCertificate, ShelfAway, ShelfRead
 
@@ -154,7 +155,7 @@ class ShelfReading:
 
 def everything_on(shelf: Shelf, ids: frozenset[str], as_of: int) -> ShelfRead:
     """ids: of which records are looked for. A value that cannot be read is as if it were not there. Raises StoreError."""
-    held = {id: one for id in shelf.names("certificates") if (one := _certificate(shelf, id)) is not None}
+    held = {id: one for id in shelf.names("certificates") if (one := held_on(shelf, id)) is not None}
     return ShelfRead(held, {id: _record(shelf, id) for id in ids}, as_of)
 
 
@@ -163,7 +164,7 @@ def certificates_on(shelf: Shelf) -> dict[str, HeldCertificate]:
     held = {}
     with suppress(StoreError):
         for id in shelf.names("certificates"):
-            if (one := _certificate(shelf, id)) is not None:
+            if (one := held_on(shelf, id)) is not None:
                 held[id] = one
     return held
 
@@ -174,20 +175,11 @@ def put_back(shelf: Shelf, id: str, held: HeldCertificate, now: float) -> bool:
     if lease is None:
         return False
     try:
-        if now < held.not_after and is_better(held, _certificate(shelf, id), now):
+        if now < held.not_after and is_better(held, held_on(shelf, id), now):
             CertificateKeeper(shelf).put_issued(id, held.issued, held.not_before)
         return True
     finally:
         lease.release()
-
-
-def _certificate(shelf: Shelf, id: str) -> HeldCertificate | None:
-    """None also for what is none: then another is got."""
-    try:
-        issued = CertificateKeeper(shelf).get_issued(id)
-        return held_of(issued) if issued is not None else None
-    except (ValueUnreadable, ValueError):
-        return None
 
 
 def _record(shelf: Shelf, id: str) -> TryRecord:

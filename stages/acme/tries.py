@@ -10,9 +10,9 @@ from ssl import PROTOCOL_TLS_SERVER, SSLContext, SSLError
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from pingap.config.leaf_facts import leaf_facts
 from pingap.config.model import Certificate
 from pingap.config.tls_library import load_into
+from pingap.stages.acme.held import held_of, held_on
 from pingap.stages.acme.presenter import NotPresented, Presenter
 from pingap.stages.acme.store.base import Lease, Shelf, StoreError
 from pingap.stages.acme.store.kept import CertificateKeeper
@@ -30,12 +30,6 @@ _OF_ALL: Final = ("orders", "registrations", "accounts", "requests")
 
 PresenterOf = Callable[[WantedCertificate, Callable[[str], None], threading.Event], Presenter]
 """For what is wanted: takes lines for the operator, and what halts all waiting. Raises NotPresented."""
-
-
-def held_of(issued: Issued) -> HeldCertificate:
-    """Raises ValueError for what is no certificate."""
-    facts = leaf_facts(issued.cert)
-    return HeldCertificate(issued, facts.names, facts.not_before, facts.not_after, facts.fingerprint, facts.is_self_signed)
 
 
 class TryHalted(Exception):
@@ -117,7 +111,7 @@ class Tries:
         renewing = threading.Thread(target=_renew, args=(lease, run), name=f"acme lease {wanted.name}", daemon=True)
         try:
             renewing.start()
-            there = self._there(wanted)
+            there = held_on(self._shelf, wanted.id)
             if there is not None and there.fingerprint != seen:
                 return TrySucceeded(wanted, there, True)
             step = self._steps(wanted, run.halt)
@@ -130,13 +124,6 @@ class Tries:
         finally:
             run.done.set()
             lease.release()
-
-    def _there(self, wanted: WantedCertificate) -> HeldCertificate | None:
-        issued = self._keeper.get_issued(wanted.id)
-        try:
-            return held_of(issued) if issued is not None else None
-        except ValueError:  # what is no certificate is replaced
-            return None
 
     def _steps(self, wanted: WantedCertificate, halt: threading.Event) -> Callable[[str], None]:
         def step(text: str) -> None:

@@ -20,15 +20,16 @@ from pingap.stages.acme import actor, challenged, reading
 from pingap.stages.acme.actor import AcmeActor
 from pingap.stages.acme.aside import AsideWork, to_loop
 from pingap.stages.acme.authority import authority
+from pingap.stages.acme.held import held_of
 from pingap.stages.acme.http_proofs import HttpProofs, token_in
 from pingap.stages.acme.presenter import Challenge, NotPresented, Presenter
 from pingap.stages.acme.reading import ShelfReading
 from pingap.stages.acme.records import TryRecord, packed_record, read_record
-from pingap.stages.acme.store.base import Shelf, StoreError
+from pingap.stages.acme.store.base import Shelf, StoreError, ValueUnreadable
 from pingap.stages.acme.store.files import FileShelf
 from pingap.stages.acme.store.kept import CertificateKeeper
 from pingap.stages.acme.tls_proofs import TlsProofs
-from pingap.stages.acme.tries import Tries, held_of
+from pingap.stages.acme.tries import Tries
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.words import Event, ShelfAway, ShelfRead, TryFailed, TrySucceeded, TryWasAnothers
 from pingap.stages.messages import Affinity, Answered, Cancel, CertificatesTaken, Peer, Response, Routed
@@ -696,6 +697,18 @@ def test_a_try_takes_what_another_instance_has_got_meanwhile(tmp_path: Path, by:
 def test_what_is_no_certificate_on_the_shelf_is_replaced(tmp_path: Path, by: FakeAuthority) -> None:
     shelf = FileShelf(str(tmp_path / "acme"))
     CertificateKeeper(shelf).put_issued(want("a").id, Issued("nonsense", "nonsense"), time())
+    assert isinstance(outcome(shelf, by), TrySucceeded) and by.issued == ["a"]
+
+
+def test_what_cannot_be_read_on_the_shelf_is_replaced(tmp_path: Path, by: FakeAuthority) -> None:
+    class BadSector(FileShelf):
+        def get(self, kind: Any, name: str) -> bytes | None:
+            if kind == "certificates" and not by.issued:
+                raise ValueUnreadable("certificates/a cannot be read: input/output error")
+            return super().get(kind, name)
+
+    shelf = BadSector(str(tmp_path / "acme"))
+    CertificateKeeper(shelf).put_issued(want("a").id, pair("a.example"), time())
     assert isinstance(outcome(shelf, by), TrySucceeded) and by.issued == ["a"]
 
 
