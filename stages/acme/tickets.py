@@ -31,21 +31,15 @@ class TicketSecrets:
         self._secret = b""
         self._at = 0.0
 
-    def found(self, packed: bytes | None, now: float) -> bool:
-        """Takes over what is kept; None: nothing is. Whether what is to be published has changed.
-
-        What cannot be read, or is too old, is as nothing.
-        """
+    def found(self, packed: bytes | None, now: float) -> None:
+        """Takes over what is kept; None: nothing is. What cannot be read, or is too old, is as nothing."""
         secret, at = _unpacked(packed)
-        if not secret or not -AHEAD <= now - at < ROTATION:
-            return False
-        has_changed = secret != self._secret
-        self._secret, self._at = secret, at
-        return has_changed
+        if secret and _is_young(at, now):
+            self._secret, self._at = secret, at
 
     def is_due(self, now: float) -> bool:
         """There has to be another. First it is looked once more at what is kept (`found`): another instance may have made one."""
-        return not self._secret or not -AHEAD <= now - self._at < ROTATION
+        return not self._secret or not _is_young(self._at, now)
 
     def rotate(self, fresh: bytes, now: float) -> bytes:
         """Takes `fresh`, of SECRET bytes; what is to be kept. Where that fails it is used all the same."""
@@ -58,14 +52,14 @@ class TicketSecrets:
         packed: bytes = msgpack.packb({"at": self._at, "secret": self._secret})
         return packed
 
-    def next_at(self, now: float) -> float:
-        """When `is_due` says yes."""
-        return now if self.is_due(now) else self._at + ROTATION
-
     @property
     def secrets(self) -> tuple[bytes, ...]:
         """What accept makes keys of, the newest first: one, or none yet."""
         return (self._secret,) if self._secret else ()
+
+
+def _is_young(at: float, now: float) -> bool:
+    return -AHEAD <= now - at < ROTATION
 
 
 def _unpacked(packed: bytes | None) -> tuple[bytes, float]:
