@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -221,15 +222,9 @@ def _why_not(error: ssl.SSLCertVerificationError, target: TlsTarget, leaf: LeafF
     if error.verify_code in _OTHER_NAME:
         names = ", ".join(leaf.names[:5]) + (f" and {len(leaf.names) - 5} more" if len(leaf.names) > 5 else "")
         return f"it is not for {target.host}, but for {names or 'nobody'}"
-    if error.verify_code == _ENDED and _has_time(leaf):
+    if error.verify_code == _ENDED and time.time() < leaf.not_after:
         return "a certificate of its chain is expired"
     return _UNTRUSTED.get(error.verify_code) or str(error.verify_message or error).rstrip(".")
-
-
-def _has_time(leaf: LeafFacts) -> bool:
-    import time
-
-    return time.time() < leaf.not_after
 
 
 def _in_words(error: ssl.SSLError, target: TlsTarget) -> str:

@@ -3,7 +3,7 @@
     start.py        up; check.py: check
     processes.py    ps, scale, kill
     upstreams.py    upstreams, upstream drain, enable; cache.py: cache stats, explain, purge
-    certs.py        certs, certs renew, probe
+    certs.py        certs, certs renew, probe; ca.py: ca
     generations.py  reload, rollback
     ending.py       down, restart
     reading.py      logs, tap

@@ -18,9 +18,6 @@ from pingap.commands.options import BAD_USAGE, FAILED, Span, ask, fail
 if TYPE_CHECKING:
     from pingap.tls_probe import Probed
 
-UNWELL: Final = 3
-"""Exit code of `pingap certs --health` when a certificate is not what it should be."""
-
 RENEWING: Final = 120.0
 """Seconds for which `renew` waits; the try goes on without it."""
 
@@ -35,7 +32,7 @@ def _acme_names(context: click.Context, parameter: click.Parameter, begun: str) 
 
 @click.group("certs", invoke_without_command=True)
 @options.as_json
-@click.option("--health", is_flag=True, help="One line; exit code 0 when each certificate is valid, else 3; 1 when nothing answers.")
+@options.health("each certificate is valid")
 @options.watch
 @options.run_dir
 @click.pass_context
@@ -64,10 +61,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
 def _tell_health(rows: list[dict[str, Any]]) -> None:
     from pingap import certs_table
 
-    if unwell := certs_table.unwell(rows):
-        fail(f"not valid: {', '.join(unwell)}", UNWELL)
-    terminal.say(f"each of {len(rows)} certificates is valid" if len(rows) != 1 else f"{rows[0]['certificate']} is valid")
-    raise SystemExit(0)
+    options.tell_health(certs_table.unwell(rows), "not valid", f"{options.each(rows, 'certificate')} is valid")
 
 
 @certs.command("renew", cls=options.Command)
@@ -193,24 +187,18 @@ def _held(probed: Probed, host: str, run_dir: str | None) -> tuple[dict[str, Any
         return None, ""
     except client.AskRefused as error:
         return None, f"not known: {error}"
-    same = [row["certificate"] for row in rows if row["fingerprint"] == probed.chain[0].fingerprint]
-    if same:
-        return {"certificates": same, "same": True, "made": False}, f"yes, it is certificates.{same[0]} of the instance in {directory}"
-    makers = [row["certificate"] for row in rows if row["source"] == MINTS and _is_made_with(row, probed)]
-    if makers:
-        return {
-            "certificates": makers,
-            "same": False,
-            "made": True,
-        }, f"it was made with certificates.{makers[0]} of the instance in {directory}"
-    others = [row["certificate"] for row in rows if any(covers(domain, host) for domain in row["domains"])]
-    if others:
-        return {
-            "certificates": others,
-            "same": False,
-            "made": False,
-        }, f"no, the instance in {directory} has another for it: certificates.{others[0]}"
-    return {"certificates": [], "same": False, "made": False}, f"no, the instance in {directory} has none for {host}"
+    where = f"the instance in {directory}"
+    if same := [row["certificate"] for row in rows if row["fingerprint"] == probed.chain[0].fingerprint]:
+        return _told(same, is_same=True), f"yes, it is certificates.{same[0]} of {where}"
+    if makers := [row["certificate"] for row in rows if row["source"] == MINTS and _is_made_with(row, probed)]:
+        return _told(makers, is_made=True), f"it was made with certificates.{makers[0]} of {where}"
+    if others := [row["certificate"] for row in rows if any(covers(domain, host) for domain in row["domains"])]:
+        return _told(others), f"no, {where} has another for it: certificates.{others[0]}"
+    return _told([]), f"no, {where} has none for {host}"
+
+
+def _told(certificates: list[str], is_same: bool = False, is_made: bool = False) -> dict[str, Any]:
+    return {"certificates": certificates, "same": is_same, "made": is_made}
 
 
 def _is_made_with(row: dict[str, Any], probed: Probed) -> bool:

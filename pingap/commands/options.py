@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -23,6 +23,9 @@ else:
 
 FAILED: Final = 1
 BAD_USAGE: Final = 2
+
+UNWELL: Final = 3
+"""Exit code of `--health` when something is not as it should be."""
 
 COMPLETING: Final = 1.0
 """Seconds for which a shell that completes a word waits."""
@@ -60,6 +63,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for progra
 
 LEAST: Final = 0.2
 """Seconds between two looks of `--watch`."""
+
+
+def health(well: str) -> Callable[[Function], Function]:
+    """The option `--health`. well: what has to be so."""
+    return click.option("--health", is_flag=True, help=f"One line; exit code 0 when {well}, else 3; 1 when nothing answers.")
 
 
 class Command(click.Command):
@@ -216,6 +224,19 @@ def table(lines: Callable[[int], Iterable[Line]], colour_of: Callable[[str], str
     return "\n".join(
         terminal.coloured(terminal.fitted(line.text, width) if width else line.text, colour_of(line.state)) for line in lines(width)
     )
+
+
+def tell_health(unwell: Sequence[str], trouble: str, well: str) -> NoReturn:
+    """What `--health` says, and how it ends. unwell: what is not as it should be; trouble: what it is; well: a sentence for none of it."""
+    if unwell:
+        fail(f"{trouble}: {', '.join(unwell)}", UNWELL)
+    terminal.say(well)
+    raise SystemExit(0)
+
+
+def each(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """`each of 3 upstreams`, or the one by its name. kind: the key of the names."""
+    return f"each of {len(rows)} {kind}s" if len(rows) != 1 else str(rows[0][kind])
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -11,13 +11,10 @@ from pingap import terminal
 from pingap.commands import options
 from pingap.commands.options import FAILED, ask, fail
 
-AILING: Final = 3
-"""Exit code of `pingap ps --health` when not everything is ready."""
-
 
 @options.command()
 @options.as_json
-@click.option("--health", is_flag=True, help="One line; exit code 0 when all is ready, 3 when not, 1 when nothing answers.")
+@options.health("all is ready")
 @options.watch
 @options.run_dir
 def ps(as_json: bool, health: bool, watch: float | None, run_dir: str | None) -> None:
@@ -28,7 +25,6 @@ def ps(as_json: bool, health: bool, watch: float | None, run_dir: str | None) ->
     """
     if health:
         _tell_health(ask(run_dir, "ps"))
-
     options.show_told(run_dir, "ps", text=_text, every=watch, as_json=as_json)
 
 
@@ -42,10 +38,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
 def _tell_health(rows: list[dict[str, Any]]) -> None:
     from pingap import ps_table
 
-    if sick := ps_table.ailing(rows):
-        fail(f"not ready: {', '.join(sick)}", AILING)
-    terminal.say(ps_table.summary(rows, time.time())[0])
-    raise SystemExit(0)
+    options.tell_health(ps_table.ailing(rows), "not ready", ps_table.summary(rows, time.time())[0])
 
 
 @options.command()

@@ -11,9 +11,6 @@ from pingap import rundir, terminal
 from pingap.commands import options
 from pingap.commands.options import FAILED, Span, ask, fail
 
-UNSERVED: Final = 3
-"""Exit code of `pingap upstreams --health` when an upstream has no backend for its requests."""
-
 LOOK: Final = 0.2
 """Seconds between two looks of `--wait`."""
 
@@ -33,9 +30,7 @@ def _addresses(context: click.Context, parameter: click.Parameter, begun: str) -
 @options.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_names)
 @options.as_json
-@click.option(
-    "--health", is_flag=True, help="One line; exit code 0 when each upstream has a usable backend, else 3; 1 when nothing answers."
-)
+@options.health("each upstream has a usable backend")
 @options.watch
 @options.run_dir
 def upstreams(names: tuple[str, ...], as_json: bool, health: bool, watch: float | None, run_dir: str | None) -> None:
@@ -61,10 +56,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
 def _tell_health(rows: list[dict[str, Any]]) -> None:
     from pingap import upstreams_table
 
-    if unserved := upstreams_table.unserved(rows):
-        fail(f"no usable backend: {', '.join(unserved)}", UNSERVED)
-    terminal.say(f"each of {len(rows)} upstreams has a usable backend" if len(rows) != 1 else f"{rows[0]['upstream']} has a usable backend")
-    raise SystemExit(0)
+    options.tell_health(upstreams_table.unserved(rows), "no usable backend", f"{options.each(rows, 'upstream')} has a usable backend")
 
 
 @click.group("upstream")

@@ -46,8 +46,8 @@ def test_a_block_is_taken_without_a_note(block: str, tmp_path: Path, monkeypatch
         (tmp_path / f"{name}.pem").write_text(cert)
         (tmp_path / f"{name}.key").write_text(key)
     if "tls_key_passphrase" in block:
-        key = load_pem_private_key(pairs["site"][1].encode(), None)
-        encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PHRASE.encode()))
+        loaded = load_pem_private_key(pairs["site"][1].encode(), None)
+        encrypted = loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PHRASE.encode()))
         (tmp_path / "site.key").write_bytes(encrypted)
     text = re.sub(r'"/(etc/pingap|home/me/\.pingap/ca)/', f'"{tmp_path}/', block)
     if "client_ca" in block:  # the certificate of such a server is not what the block is about
