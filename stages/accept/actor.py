@@ -16,6 +16,7 @@ from pingap.config.model import Snapshot
 from pingap.stages.accept.access_lines import AccessLines
 from pingap.stages.accept.certificates import openssl_trial
 from pingap.stages.accept.certificates.choice import Choice, compile_choices, refused_of
+from pingap.stages.accept.certificates.minting import tally
 from pingap.stages.accept.certificates.topic import NOTHING_YET, CertificatesFollower, CertificatesValue
 from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.compiled import AcceptGeneration, compile_generation
@@ -167,6 +168,16 @@ class AcceptActor(OfStreams):
         self.connections.sweep(now)
         self.streams.sweep(now)
         self._generations.in_use(self.streams.oldest_generation())
+        if tally:
+            self._count_minted()
+
+    def _count_minted(self) -> None:
+        for (section, kind), number in tally.items():
+            if kind:
+                self.context.count("certificates_not_minted", number, certificate=section, reason=kind)
+            else:
+                self.context.count("certificates_minted", number, certificate=section)
+        tally.clear()
 
     def _patience(self, request: Request) -> float:
         compiled = self._generations.get(request.generation)

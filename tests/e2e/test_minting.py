@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from tests.e2e.origins import Origin
 from tests.e2e.tls_site import ask, connect
 from tests.kit.authority import TestAuthority
 from tests.kit.peers import needs
+from tests.kit.waiting import until
+
+HOUSE = 'global_certificates = true\nenabled_h2 = true\nprometheus_metrics = "/metrics"'
 
 
 class House:
@@ -34,7 +38,7 @@ class House:
         self.ca = Path(told["certificate"])
         assert self.ca == root / ".pingap" / "ca" / "ca.pem"
         section = f'[certificates.dev]\nis_ca = true\ntls_cert = "{self.ca}"\ntls_key = "{told["key"]}"\n'
-        self.pingap = Pingap(site([origin.port], server="global_certificates = true\nenabled_h2 = true", more=section))
+        self.pingap = Pingap(site([origin.port], server=HOUSE, more=section))
 
     @property
     def port(self) -> int:
@@ -79,6 +83,21 @@ def test_probe_says_what_it_was_made_with(house: House) -> None:
 def test_for_other_names_there_is_none(house: House, name: str) -> None:
     with pytest.raises(ssl.SSLError, match="unrecognized name"):
         connect(house.port, name)
+
+
+def test_how_many_were_made_and_were_not_is_told(house: House) -> None:
+    def told(name: str, labels: str) -> int:
+        with connect(house.port, "metrics.test", house.context()) as sock:
+            sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+            page = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+        found = re.search(rf"^pingap_accept_certificates_{name}_total\{{{labels}\}} (\d+)", page, re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    until(lambda: told("minted", 'certificate="dev"') >= 1, 15, "what was made is counted")
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError):
+            connect(house.port, "www.bank.example")
+    until(lambda: told("not_minted", 'certificate="dev",reason="constraints"') >= 2, 15, "and what was not")
 
 
 def test_chromium_shows_pages_of_several_names_without_a_warning(house: House, tmp_path: Path) -> None:

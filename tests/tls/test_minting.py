@@ -258,6 +258,27 @@ def test_after_a_burst_so_many_are_made_a_second(root: TestAuthority, times: Tim
     assert not is_made(mint, "back.test"), "a clock that goes back gives nothing"
 
 
+def test_what_was_made_and_what_was_not_is_counted(times: Times) -> None:
+    """By section and reason; once each, however often it is shown afterwards."""
+    minting.tally.clear()
+    choice = choice_of(house=SHARED.entry())
+    mint = choice.mint
+    assert mint is not None
+    for _ in range(3):
+        choice.of("counted.test")
+    assert minting.tally == {("house", ""): 1}
+    for name in ("*.test", "1.2.3.4"):
+        with pytest.raises(NotMinted):
+            choice.of(name)
+    with pytest.raises(NotMinted):
+        choice.of_address("")
+    assert minting.tally == {("house", ""): 1, ("house", "name"): 2, ("house", "address"): 1}
+    minting.tally.clear()
+    mint = mint_with(SHARED, times)
+    spend(mint)
+    assert minting.tally == {("", ""): minting.BURST, ("", "budget"): 1}
+
+
 def is_made(mint: CertificateMint, name: str) -> bool:
     try:
         mint.of_name(name)

@@ -87,7 +87,7 @@ def _choice(server: Server, certificates: Mapping[str, Certificate]) -> Choice:
         taken.update(domains)
         try:
             if certificate.is_ca:
-                maker = mint_of(server, certificate)
+                maker = mint_of(server, certificate, name)
                 minted |= dict.fromkeys(domains, maker)
                 if mint is None and (is_default or not certificate.domains):
                     mint = maker

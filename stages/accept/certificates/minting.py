@@ -6,7 +6,7 @@ Not compiled: a generation in use is found again by a weak reference, and what i
 from __future__ import annotations
 
 import ssl
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from ipaddress import ip_address
 from time import monotonic, time
@@ -36,11 +36,17 @@ RENEWED: Final = 1 / 3
 """The part of a certificate's life that is left when the next client brings about a new one."""
 
 
+tally: Final[Counter[tuple[str, str]]] = Counter()
+"""(section, "" or the `kind` of NotMinted) → certificates that were made, or were not, in this process since accept counted the last."""
+
+
 class NotMinted(Exception):
     """Why there is no certificate for a name. `is_passing`: another time there may be one."""
 
-    def __init__(self, why: str, is_passing: bool) -> None:
+    def __init__(self, kind: str, why: str, is_passing: bool = False) -> None:
+        """kind: a word for metrics, one of few."""
         super().__init__(why)
+        self.kind = kind
         self.is_passing = is_passing
 
 
@@ -58,6 +64,8 @@ class CertificateMint:
         self, server: Server, entry: Certificate, *, clock: Callable[[], float] = time, ticks: Callable[[], float] = monotonic
     ) -> None:
         """clock: seconds since 1970. ticks: on a clock that never goes back. Raises ValueError for an authority that cannot be used."""
+        self.section = ""
+        """What the newest configuration calls it, for metrics."""
         self._server = server
         self._clock = clock
         self._ticks = ticks
@@ -85,9 +93,10 @@ class CertificateMint:
             return found.context
         try:
             return self._made(asked, name_of(asked))
-        except NotMinted:
+        except NotMinted as error:
             if found is not None and self._clock() < found.ends:
                 return found.context
+            tally[self.section, error.kind] += 1
             raise
 
     def _kept(self, asked: str) -> _MintedContext | None:
@@ -107,14 +116,15 @@ class CertificateMint:
         authority = self._authority
         is_permitted = authority.bounds.is_within(name) if isinstance(name, str) else authority.bounds.has_address(name)
         if not is_permitted:
-            raise NotMinted("its authority may not make one (name constraints)", is_passing=False)
+            raise NotMinted("constraints", "its authority may not make one (name constraints)")
         now = self._clock()
         if now >= authority.ends:
-            raise NotMinted("its authority has expired", is_passing=False)
+            raise NotMinted("expired", "its authority has expired")
         if not self._budget.take(self._ticks()):
-            raise NotMinted(f"more than {RATE} certificates a second would have to be made", is_passing=True)
+            raise NotMinted("budget", f"more than {RATE} certificates a second would have to be made", is_passing=True)
         minted = authority.make(name, now)
         context = new_context(self._server, minted.certificate)
+        tally[self.section, ""] += 1
         kept = _MintedContext(context, minted.ends - (minted.ends - now) * RENEWED, minted.ends)
         if asked in self._known:
             self._known[asked] = kept
@@ -129,9 +139,9 @@ def _checked(name: str) -> str:
     try:
         checked = host_name(name)
     except BadValue:
-        raise NotMinted("it is not a host name", is_passing=False) from None
+        raise NotMinted("name", "it is not a host name") from None
     if checked != name or name.endswith(".") or name.rpartition(".")[2].isdigit():
-        raise NotMinted("it is not a host name", is_passing=False)
+        raise NotMinted("name", "it is not a host name")
     return name
 
 
@@ -139,17 +149,18 @@ def _address(text: str) -> Address:
     try:
         return ip_address(text.partition("%")[0])
     except ValueError:  # a UNIX socket has none
-        raise NotMinted("the client names nobody, and has come to no address", is_passing=False) from None
+        raise NotMinted("address", "the client names nobody, and has come to no address") from None
 
 
 _in_use: Final[WeakValueDictionary[tuple[Any, ...], CertificateMint]] = WeakValueDictionary()
 """By all that goes into what they make."""
 
 
-def mint_of(server: Server, entry: Certificate) -> CertificateMint:
+def mint_of(server: Server, entry: Certificate, section: str) -> CertificateMint:
     """The one that a generation in use has for the same, or a new one."""
     key = (entry.tls_cert, entry.tls_key, settings_of(server))
     mint = _in_use.get(key)
     if mint is None:
         mint = _in_use[key] = CertificateMint(server, entry)
+    mint.section = section
     return mint
