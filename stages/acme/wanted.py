@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
@@ -24,9 +25,9 @@ class DnsAccess:
     """Resolvers, `address:port`; none are the zone's own servers, found by the system's resolver."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WantedCertificate:
-    """One certificate."""
+    """One certificate. Without slots, so that it keeps what it has made of itself: its `id` is asked for all the time."""
 
     name: str
     """Of the section: `X` of [certificates.X]."""
@@ -48,14 +49,14 @@ class WantedCertificate:
     buffer_days: int | None = None
     """Days before its end at which it is renewed; None goes by the authority's word (RFC 9773) or by its lifetime."""
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Under which it is stored: other names, another authority or another kind of key are another certificate."""
         told = "\0".join((*self.domains, "", self.directory, self.key_type, self.profile))
         shown = _UNSAFE.sub("_", self.domains[0].replace("*.", "any.")) if self.domains else "none"
         return f"{shown[:80]}-{sha256(told.encode()).hexdigest()[:16]}"
 
-    @property
+    @cached_property
     def means(self) -> str:
         """All that is not in `id` and may be why it could not be got: who has changed one of these wants to see whether it helped."""
         told = (self.challenge, self.email, self.eab_kid, self.eab_hmac_key, self.authority_ca)
