@@ -35,6 +35,7 @@ from pingap.stages.acme.reading import ShelfReading
 from pingap.stages.acme.statuses import IssuingFacts, KnownCertificate, used_by, watched_of
 from pingap.stages.acme.store.base import Shelf
 from pingap.stages.acme.store.places import shelf_of
+from pingap.stages.acme.suggestions import USUAL_PAUSE
 from pingap.stages.acme.ticket_keeper import TicketKeeper
 from pingap.stages.acme.ticket_places import InRunDir, OnShelf, TicketPlace
 from pingap.stages.acme.tls_proofs import TlsProofs
@@ -301,9 +302,10 @@ class AcmeActor(OfStreams):
 
     def _serve_staples(self) -> None:
         """Of what is minted there is nothing to be asked."""
-        known = self._known()
-        if known is not None:
-            self._stapler.serve({one.name: one.pem for one in known if one.pem and one.source != MINTS})
+        asked, published = self._asked, self._core.published
+        if asked is not None:
+            chains = {name: _pem(one, published.get(name)) for name, one in asked.certificates.items() if not one.is_ca}
+            self._stapler.serve({name: chain for name, chain in chains.items() if chain})
 
     def _stapled(self, staples: Mapping[str, bytes]) -> None:
         self._topic.staples = staples
@@ -389,7 +391,7 @@ class AcmeActor(OfStreams):
         except Exception as error:
             to_loop(self._loop, partial(self._repeats.log, "warn", "no word on renewal", error=repr(error)))
         span = (window.start, window.end) if window is not None else None
-        self._from_thread(WindowTold(command.held.fingerprint, span, window.ask_again if window is not None else time() + 6 * 3600))
+        self._from_thread(WindowTold(command.held.fingerprint, span, window.ask_again if window is not None else time() + USUAL_PAUSE))
 
     # -- who asks -------------------------------------------------------------------------
 
@@ -410,7 +412,7 @@ class AcmeActor(OfStreams):
     def _one(self, name: str, certificate: Certificate, servers: tuple[str, ...], got: Issued | None) -> KnownCertificate:
         source = self._source(name, certificate, bool(got))
         issuing = self._issuing(name) if certificate.acme and self._core.wants(name) else None
-        pem = got.cert if got else certificate.tls_cert
+        pem = _pem(certificate, got)
         known = KnownCertificate(name, certificate.domains, pem, source, servers, certificate.is_default, certificate.buffer_days, issuing)
         return known._replace(warnings=(SWITCHED_OFF,)) if issuing is not None and self._core.is_disabled else known
 
@@ -444,6 +446,11 @@ class AcmeActor(OfStreams):
             self.context.notice(telling.level, TLS_VALIDITY, telling.message, **fields)
             for message, line in telling.lines:
                 self.context.log(telling.level, message, **line)
+
+
+def _pem(certificate: Certificate, got: Issued | None) -> str:
+    """What clients get at the moment; "" while there is nothing."""
+    return got.cert if got else certificate.tls_cert
 
 
 def _own(certificate: Certificate) -> HeldCertificate | None:

@@ -101,7 +101,7 @@ class _Serving(NamedTuple):
     """That it is published with; 0 until it is known."""
     looks: int = 0
     """Handshakes that did not show it."""
-    is_asked: bool = False
+    is_looked_at: bool = False
     """A handshake is under way."""
 
 
@@ -153,8 +153,7 @@ class AcmeCore:
         self.gains = 0
         """Certificates that were got."""
         self._is_read = False
-        self._has_some = False
-        """Of what there is, it is known in part."""
+        """It is known what there is."""
         self._missed: frozenset[str] = frozenset()
         """Ids of what is served though it is not on the shelf any more."""
         self._trouble = ""
@@ -167,11 +166,6 @@ class AcmeCore:
         self._out: list[Command] = []
 
     # -- what is to be known of it -------------------------------------------------------
-
-    @property
-    def is_read(self) -> bool:
-        """It is known what there is."""
-        return self._is_read
 
     @property
     def trouble(self) -> str:
@@ -210,8 +204,7 @@ class AcmeCore:
 
     def next_try(self, name: str) -> float:
         """When it is tried again after it has failed; 0 when nothing puts that off."""
-        wanted = self._courses[name].wanted
-        return self._put_off(wanted, self._records.get(wanted.id, NO_RECORD))
+        return self._put_off(self._courses[name].wanted)
 
     def due(self, name: str) -> Due | None:
         """When it is renewed; None when there is none that could be."""
@@ -321,7 +314,7 @@ class AcmeCore:
             if after is None or after == before:
                 continue
             if course.serving is not None:
-                course.serving = course.serving._replace(held=after, version=0, is_asked=False)
+                course.serving = course.serving._replace(held=after, version=0, is_looked_at=False)
             elif self._is_read and course.wanted.id not in self._tries:
                 line = {"certificate": name, "ends": _date(after.not_after)}
                 self._out.append(SayLine("info", "certificate was got by another instance, and is served here too", line))
@@ -355,9 +348,7 @@ class AcmeCore:
         if reason != self._trouble:
             self._trouble = reason
             self._out.append(SayLine("error", what, {"reason": reason}))
-        if held:
-            self._has_some = True
-            self._currents.read_some(held, now)
+        self._currents.read_some(held, now)
         for course in self._courses.values():
             if course.wanted.id not in self._records:
                 self._settle(course, reason)  # else it would be waited for until the store is there again
@@ -464,7 +455,7 @@ class AcmeCore:
     # -- from the shelf to the client ------------------------------------------------------
 
     def _publish(self, now: float) -> None:
-        if not (self._is_read or self._has_some):
+        if not (self._is_read or self._currents.all()):
             return
         published = {}
         for name in self._courses:
@@ -484,17 +475,17 @@ class AcmeCore:
     def _look(self, now: float) -> None:
         for name, course in self._courses.items():
             serving = course.serving
-            if serving is None or serving.is_asked:
+            if serving is None or serving.is_looked_at:
                 continue
             is_taken = serving.version and self._taken >= serving.version and not serving.looks
             if is_taken or now >= serving.until:
-                course.serving = serving._replace(is_asked=True)
+                course.serving = serving._replace(is_looked_at=True)
                 self._out.append(MakeHandshake(name, course.wanted.domains, serving.held.fingerprint))
 
     def _handshake_made(self, event: HandshakeMade, now: float) -> None:
         course = self._courses.get(event.name)
         serving = course.serving if course is not None else None
-        if course is None or serving is None or not serving.is_asked or serving.held.fingerprint != event.fingerprint:
+        if course is None or serving is None or not serving.is_looked_at or serving.held.fingerprint != event.fingerprint:
             return
         if not event.failure:
             course.serving = None
@@ -503,7 +494,7 @@ class AcmeCore:
             return
         looks = serving.looks + 1
         is_last = looks > len(LOOKS)
-        course.serving = None if is_last else serving._replace(looks=looks, is_asked=False, until=now + LOOKS[looks - 1])
+        course.serving = None if is_last else serving._replace(looks=looks, is_looked_at=False, until=now + LOOKS[looks - 1])
         what = f"it was got and stored, but clients are not shown it: {event.failure}"
         if looks == 1 or is_last:
             fields = {"certificate": event.name, "reason": event.failure}
@@ -552,12 +543,12 @@ class AcmeCore:
     def _try_at(self, course: _Course) -> float:
         if course.is_asked:
             return 0.0
-        due = self.due(course.wanted.name)
-        record = self._records.get(course.wanted.id, NO_RECORD)
-        wanted = course.wanted
-        return max(due.at if due else 0.0, self._put_off(wanted, record), course.not_before, self._holds.get(course.wanted.directory, 0.0))
+        wanted, due = course.wanted, self.due(course.wanted.name)
+        return max(due.at if due else 0.0, self._put_off(wanted), course.not_before, self._holds.get(wanted.directory, 0.0))
 
-    def _put_off(self, wanted: WantedCertificate, record: TryRecord) -> float:
+    def _put_off(self, wanted: WantedCertificate) -> float:
+        """Before which the record says that it is not tried."""
+        record = self._records.get(wanted.id, NO_RECORD)
         if record.failed_at > self._now + SKEW:
             return 0.0
         is_mended = bool(record.means) and record.means != wanted.means and (wanted.id, wanted.means) not in self._tried_by
@@ -567,7 +558,8 @@ class AcmeCore:
         """When to say that time has come; None while nothing is due. After `handle` that is later than what was said there."""
         if not self._is_read:
             return None
-        moments = [course.serving.until for course in self._courses.values() if course.serving is not None and not course.serving.is_asked]
+        ways = [course.serving for course in self._courses.values() if course.serving is not None]
+        moments = [one.until for one in ways if not one.is_looked_at]
         moments += [one.until for one in self._tries.values()]
         if not self.is_disabled:
             for course in filter(self._is_idle, self._courses.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from pingap.stages.acme.wanted import WantedCertificate
@@ -50,7 +50,7 @@ class CurrentCertificates:
         self._held[id] = held
         self._candidates = {}
 
-    def all(self) -> Iterable[HeldCertificate]:
+    def all(self) -> Collection[HeldCertificate]:
         """That there are, those in the entries aside."""
         return self._held.values()
 

@@ -76,7 +76,7 @@ def test_nothing_is_tried_or_published_before_it_is_known_what_there_is() -> Non
     script = Script(A)
     assert script.on(WishesChanged({"a": A}, {})) == [] and script.core.next_moment(NOW) is None
     script.on(ShelfAway("gone"))
-    assert script.later(HOUR) == [] and not script.core.is_read
+    assert script.later(HOUR) == [] and script.core.next_moment(script.now) is None
     assert tried(script.read()) == ["a"]
 
 
