@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp as x509_ocsp
 
 from pingap.stages.acme.ocsp import fetching
+from pingap.stages.acme.ocsp.answer import BadOcspAnswer, believed
 from pingap.stages.acme.ocsp.core import AT_ONCE, EARLY, FIRST_PAUSE, LONGEST_PAUSE, LOST, SOONEST, OcspCore
 from pingap.stages.acme.ocsp.fetching import OcspUnreachable, ask
+from pingap.stages.acme.ocsp.question import ocsp_question
 from tests.acme.responders import OcspAuthority, misbehaving, says
 
 DAY = 86400.0
@@ -180,6 +186,23 @@ def test_an_answer_that_was_changed_or_is_about_another_or_of_another_time_is_no
         assert fresh.staples(at) == {}
     assert core.answered(first.leaf, der, now)[0].level == "info"
     assert set(core.staples(now)) == {first.leaf}
+
+
+def test_an_answer_names_its_issuer_by_any_hash_and_no_other_issuer(tmp_path: Path) -> None:
+    authority, other = (OcspAuthority(tmp_path / name, name) for name in ("one", "other"))
+    cert, chain, _ = authority.issue(NAMED)
+    now = time.time()
+    begun = datetime.now(UTC) - timedelta(minutes=1)
+    for issuer, is_ours in ((authority, True), (other, False)):
+        builder = x509_ocsp.OCSPResponseBuilder().responder_id(x509_ocsp.OCSPResponderEncoding.NAME, authority.cert)
+        good = x509_ocsp.OCSPCertStatus.GOOD
+        builder = builder.add_response(cert, issuer.cert, hashes.SHA256(), good, begun, begun + timedelta(days=2), None, None)
+        der = builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.DER)
+        if is_ours:
+            assert believed(ocsp_question(("c0",), chain), der, now).status == "good"
+        else:
+            with pytest.raises(BadOcspAnswer, match="about another certificate"):
+                believed(ocsp_question(("c0",), chain), der, now)
 
 
 # -- responders that misbehave ------------------------------------------------------------------------

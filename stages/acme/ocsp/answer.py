@@ -53,31 +53,12 @@ def believed(question: OcspQuestion, der: bytes, now: float) -> OcspAnswer:
 
 def _is_about(single: OCSPSingleResponse, question: OcspQuestion) -> bool:
     """Of the hashes of the issuer only that of its key is looked at: with the serial number there is one such certificate."""
-    from cryptography.hazmat.primitives.hashes import Hash
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from cryptography.x509.ocsp import OCSPRequestBuilder
 
     if single.serial_number != question.certificate.serial_number:
         return False
-    hashed = Hash(single.hash_algorithm)
-    hashed.update(_bits_of(question.issuer.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)))
-    return hashed.finalize() == single.issuer_key_hash
-
-
-def _bits_of(info: bytes) -> bytes:
-    """The BIT STRING at the end of a SubjectPublicKeyInfo, without tag, length and the count of unused bits (RFC 6960 section 4.1.1)."""
-
-    def inside(at: int) -> tuple[int, int]:
-        """Where the content of what begins at `at` begins and ends."""
-        length = info[at + 1]
-        if length < 0x80:
-            return at + 2, at + 2 + length
-        size = length & 0x7F
-        begin = at + 2 + size
-        return begin, begin + int.from_bytes(info[at + 2 : begin], "big")
-
-    _, after_algorithm = inside(inside(0)[0])
-    begin, end = inside(after_algorithm)
-    return info[begin + 1 : end]
+    wanted = OCSPRequestBuilder().add_certificate(question.certificate, question.issuer, single.hash_algorithm).build()
+    return single.issuer_key_hash == wanted.issuer_key_hash
 
 
 def _check_signature(response: OCSPResponse, issuer: X509, now: float) -> None:
