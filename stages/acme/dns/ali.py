@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from pingap.config.dns_service import DnsService
 from pingap.stages.acme.dns.calls import CallAnswer, Calls, SignedCall, TooManyCalls
-from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, as_written, host_in, plain
+from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, as_written, host_in, tables, zone_among
 
 _VERSION: Final = "2015-01-09"
 _IS_THERE: Final = "DomainRecordDuplicate"
@@ -35,10 +35,7 @@ class Aliyun:
 
     def zone(self, name: str) -> ProviderZone | None:
         found = self._ask("DescribeDomains", {"KeyWord": as_written(name), "SearchMode": "EXACT", "PageSize": _MOST})
-        for one in _entries(found, "Domains", "Domain"):
-            if plain(one.get("DomainName")) == name and isinstance(one.get("DomainName"), str):
-                return ProviderZone(name, one["DomainName"])
-        return None
+        return zone_among(_inner(found, "Domains", "Domain"), name, "DomainName", "DomainName")
 
     def add(self, zone: ProviderZone, record: str, value: str) -> str:
         if found := self._found(zone, record, value):
@@ -66,7 +63,7 @@ class Aliyun:
         host = host_in(zone, record)
         name = zone.id if host == "@" else f"{host}.{zone.id}"
         found = self._ask("DescribeSubDomainRecords", {"DomainName": zone.id, "SubDomain": name, "Type": "TXT", "PageSize": "500"})
-        entries = _entries(found, "DomainRecords", "Record")
+        entries = tables(_inner(found, "DomainRecords", "Record"))
         return [str(one.get("RecordId")) for one in entries if (one.get("RR"), one.get("Type"), one.get("Value")) == (host, "TXT", value)]
 
     def _ask(self, action: str, parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -108,7 +105,6 @@ def _encoded(text: str) -> str:
     return quote(text, safe="-_.~")
 
 
-def _entries(table: Mapping[str, Any], outer: str, inner: str) -> list[dict[str, Any]]:
+def _inner(table: Mapping[str, Any], outer: str, inner: str) -> object:
     box = table.get(outer)
-    entries = box.get(inner) if isinstance(box, dict) else None
-    return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+    return box.get(inner) if isinstance(box, dict) else None

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from pingap.config.dns_service import DnsService
 from pingap.stages.acme.dns.calls import CallAnswer, Calls, SignedCall
-from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, plain
+from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, plain, tables, zone_among
 
 _TTL: Final = 120
 _IS_THERE: Final = ("81057", "81058")
@@ -30,17 +30,14 @@ class Cloudflare:
         self._calls = Calls([self._token], halted)
 
     def zone(self, name: str) -> ProviderZone | None:
-        for one in _entries(self._ask("GET", "/zones", {"name": name})):
-            if plain(one.get("name")) == name and isinstance(one.get("id"), str):
-                return ProviderZone(name, one["id"])
-        return None
+        return zone_among(self._ask("GET", "/zones", {"name": name}).get("result"), name, "name", "id")
 
     def add(self, zone: ProviderZone, record: str, value: str) -> str:
         if found := self._found(zone, record, value):
             return found[0]
         content = f'"{value}"'  # as zone files have it (RFC 1035 section 5.1), which it asks for
         try:
-            made = self._ask("POST", f"{_records(zone)}", {}, {"type": "TXT", "name": record, "content": content, "ttl": _TTL})
+            made = self._ask("POST", _records(zone), {}, {"type": "TXT", "name": record, "content": content, "ttl": _TTL})
         except ProviderRefused as refused:
             if refused.code not in _IS_THERE:
                 raise
@@ -60,7 +57,7 @@ class Cloudflare:
         self._calls.close()
 
     def _found(self, zone: ProviderZone, record: str, value: str) -> list[str]:
-        entries = _entries(self._ask("GET", _records(zone), {"type": "TXT", "name": record, "per_page": "100"}))
+        entries = tables(self._ask("GET", _records(zone), {"type": "TXT", "name": record, "per_page": "100"}).get("result"))
         return [
             str(one.get("id"))
             for one in entries
@@ -80,8 +77,7 @@ class Cloudflare:
         table = answer.table or {}
         if answer.status < 300 and table.get("success") is True:
             return None
-        errors = table.get("errors")
-        said = next((one for one in errors if isinstance(one, dict)), {}) if isinstance(errors, list) else {}
+        said = next(iter(tables(table.get("errors"))), {})
         code = str(said.get("code") or answer.status)
         hint = "may the token read the zone and edit its DNS?" if answer.status in (401, 403) or code in _OF_TOKENS else ""
         return ProviderRefused(code, self._calls.masked(str(said.get("message") or "refused")), hint)
@@ -89,8 +85,3 @@ class Cloudflare:
 
 def _records(zone: ProviderZone) -> str:
     return f"/zones/{quote(zone.id, safe='')}/dns_records"
-
-
-def _entries(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    result = table.get("result")
-    return [one for one in result if isinstance(one, dict)] if isinstance(result, list) else []

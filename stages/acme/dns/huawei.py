@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from pingap.config.dns_service import DnsService
 from pingap.stages.acme.dns.calls import CallAnswer, Calls, SignedCall
-from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, plain
+from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, plain, tables, zone_among
 
 _TTL: Final = 300
 _ROUNDS: Final = 4
@@ -50,10 +50,7 @@ class Huawei:
 
     def zone(self, name: str) -> ProviderZone | None:
         found = self._ask("GET", "/v2/zones", {"type": "public", "name": name, "search_mode": "equal"})
-        for one in _entries(found, "zones"):
-            if plain(one.get("name")) == name and isinstance(one.get("id"), str):
-                return ProviderZone(name, one["id"])
-        return None
+        return zone_among(found.get("zones"), name, "name", "id")
 
     def add(self, zone: ProviderZone, record: str, value: str) -> str:
         mine = f'"{value}"'
@@ -110,7 +107,7 @@ class Huawei:
     def _sets(self, zone: ProviderZone, record: str) -> list[_RecordSet]:
         found = self._ask("GET", _path(zone, ""), {"type": "TXT", "name": f"{record}.", "search_mode": "equal"})
         sets = []
-        for one in _entries(found, "recordsets"):
+        for one in tables(found.get("recordsets")):
             records = one.get("records")
             if one.get("status") == "PENDING_DELETE":
                 continue
@@ -157,8 +154,3 @@ class Huawei:
 
 def _path(zone: ProviderZone, record_set: str) -> str:
     return f"/v2/zones/{quote(zone.id, safe='')}/recordsets" + (f"/{quote(record_set, safe='')}" if record_set else "")
-
-
-def _entries(table: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    entries = table.get(key)
-    return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import dns.exception
 import dns.name
@@ -51,6 +51,17 @@ def find_zone(provider: DnsProvider, name: str) -> ProviderZone | None:
     """Of those that the name is in the longest. Raises ProviderRefused."""
     labels = name.split(".")
     return next((zone for start in range(len(labels) - 1) if (zone := provider.zone(".".join(labels[start:])))), None)
+
+
+def zone_among(zones: object, name: str, name_key: str, id_key: str) -> ProviderZone | None:
+    """The one of this name in what an interface lists. The keys are those of its tables."""
+    found = ((one.get(name_key), one.get(id_key)) for one in tables(zones))
+    return next((ProviderZone(name, known) for told, known in found if plain(told) == name and isinstance(known, str)), None)
+
+
+def tables(value: object) -> list[dict[str, Any]]:
+    """The objects of a list that an interface gave; none for what is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def host_in(zone: ProviderZone, record: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pingap.config.dns_service import DnsService
 from pingap.stages.acme.dns.calls import CallAnswer, Calls, SignedCall, TooManyCalls
-from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, as_written, host_in, plain
+from pingap.stages.acme.dns.provider import ProviderRefused, ProviderZone, as_written, host_in, tables, zone_among
 
 _VERSION: Final = "2021-03-23"
 _SERVICE: Final = "dnspod"
@@ -41,10 +41,7 @@ class Tencent:
 
     def zone(self, name: str) -> ProviderZone | None:
         found = self._listed("DescribeDomainList", {"Keyword": as_written(name), "Limit": 3000}, "DomainList")
-        for one in found:
-            if plain(one.get("Name")) == name and isinstance(one.get("Name"), str):
-                return ProviderZone(name, one["Name"])
-        return None
+        return zone_among(found, name, "Name", "Name")
 
     def add(self, zone: ProviderZone, record: str, value: str) -> str:
         if found := self._found(zone, record, value):
@@ -78,12 +75,11 @@ class Tencent:
 
     def _listed(self, action: str, table: Mapping[str, object], key: str) -> list[dict[str, Any]]:
         try:
-            entries = self._ask(action, table).get(key)
+            return tables(self._ask(action, table).get(key))
         except ProviderRefused as refused:
             if refused.code not in _NOTHING:
                 raise
             return []
-        return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
 
     def _ask(self, action: str, table: Mapping[str, object]) -> dict[str, Any]:
         body = json.dumps(table).encode()
