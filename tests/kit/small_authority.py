@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -380,7 +380,3 @@ def _authority_of(
         .sign(signer, hashes.SHA256())
     )
     return key, certificate
-
-
-def url_safe(value: bytes) -> str:
-    return urlsafe_b64encode(value).decode().rstrip("=")

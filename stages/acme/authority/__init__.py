@@ -8,7 +8,7 @@ What decides:
     problems.py     problem documents in words             retrying.py   when it may be asked again
     windows.py      when it wants a certificate renewed (RFC 9773)
     checking.py     whether what came back is what was asked for
-    keys.py         private keys and signing requests
+    keys.py         private keys and signing requests    forms.py  how bytes and moments are written
 
 What acts:
     link.py         requests to one authority: signed, bounded, errors in words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pingap.stages.acme.authority.checking import readable_leaf
 from pingap.stages.acme.authority.failures import AuthorityRefused, IssueFailed
@@ -25,6 +25,13 @@ SOON: Final = 3600.0
 """Seconds until an authority that did not answer is asked again for a window."""
 
 
+class _WindowAnswer(NamedTuple):
+    window: RenewalWindow | None
+    """None: it has not said."""
+    ask_again: float
+    """Seconds since 1970."""
+
+
 class Authority:
     """All authorities, each by its directory. Threads may share it; each certificate is issued by one at a time."""
 
@@ -34,8 +41,8 @@ class Authority:
         self._agent = f"pingap/{version} acme-python"
         self._clocks = clocks or AuthorityTime()
         self._orders = StoredOrders(shelf, self._clocks.now)
-        self._windows: dict[str, RenewalWindow | float] = {}
-        """By id; a number is when to ask again after no answer."""
+        self._windows: dict[str, _WindowAnswer] = {}
+        """By id."""
         self._lock = threading.Lock()
 
     def issue(self, wanted: WantedCertificate, presenter: Presenter, progress: Callable[[str], None]) -> Issued:
@@ -75,36 +82,31 @@ class Authority:
         now = self._clocks.now()
         with self._lock:
             known = self._windows.get(name)
-        if known is not None and (known if isinstance(known, float) else known.ask_again) > now:
-            return None if isinstance(known, float) else known
-        found = self._asked_window(wanted, name)
-        with self._lock:
-            ended = [one for one, what in self._windows.items() if (what if isinstance(what, float) else what.ask_again) < now - 7 * 86400]
-            for one in ended:
-                del self._windows[one]
-            if isinstance(found, float) and isinstance(known, RenewalWindow):
-                found = known._replace(ask_again=found)  # what it said last holds until it says otherwise
-            self._windows[name] = found
-        return None if isinstance(found, float) else found
+        if known is None or known.ask_again <= now:
+            known = self._asked_window(wanted, name, known.window if known is not None else None)
+            with self._lock:
+                self._windows = {one: what for one, what in self._windows.items() if what.ask_again >= now - 7 * 86400} | {name: known}
+        return known.window
 
-    def _asked_window(self, wanted: WantedCertificate, name: str) -> RenewalWindow | float:
-        """A number: when to ask again."""
+    def _asked_window(self, wanted: WantedCertificate, name: str, last: RenewalWindow | None) -> _WindowAnswer:
+        """last: what it said before, which holds until it says otherwise."""
         try:
             link = self._link(wanted)
         except IssueFailed:
-            return self._clocks.now() + SOON
+            return _unanswered(last, self._clocks.now() + SOON)
         try:
             where = link.directory.renewal_info
             if not where:
-                return self._clocks.now() + 86400.0
+                return _unanswered(last, self._clocks.now() + 86400.0)
             reply = link.get(f"{where.rstrip('/')}/{name}")
             now = self._clocks.now()
-            return read_window(reply.table, after(reply.retry_after, now), now)
+            window = read_window(reply.table, after(reply.retry_after, now), now)
+            return _WindowAnswer(window, window.ask_again)
         except (IssueFailed, AuthorityRefused, ValueError) as error:
             when = error.retry_at if isinstance(error, IssueFailed) else None
             if isinstance(error, AuthorityRefused):
                 when = after(error.headers.get("Retry-After"), self._clocks.now())
-            return max(when or 0.0, self._clocks.now() + SOON)
+            return _unanswered(last, max(when or 0.0, self._clocks.now() + SOON))
         finally:
             link.close()
 
@@ -119,3 +121,7 @@ class Authority:
         when = retry_at(refused.headers.get("Retry-After"), problem.detail, self._clocks.now())
         kind = "rateLimited" if refused.status == 429 else problem.kind
         return IssueFailed(in_words(problem, name), kind, when, is_final(problem))
+
+
+def _unanswered(last: RenewalWindow | None, ask_again: float) -> _WindowAnswer:
+    return _WindowAnswer(last._replace(ask_again=ask_again) if last is not None else None, ask_again)

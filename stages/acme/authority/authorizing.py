@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from pingap.config.diff import shortened
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
+from pingap.stages.acme.authority.forms import base64url
 from pingap.stages.acme.authority.keys import as_address
 from pingap.stages.acme.authority.polling import Poller
 from pingap.stages.acme.authority.problems import in_words, is_final, read_problem, shown
@@ -36,7 +36,7 @@ def challenge_of(kind: ChallengeKind, domain: str, token: str, thumbprint: str) 
     authorization = f"{token}.{thumbprint}"
     if kind != "dns-01":
         return Challenge(kind, domain, token, authorization)
-    value = urlsafe_b64encode(sha256(authorization.encode()).digest()).decode().rstrip("=")
+    value = base64url(sha256(authorization.encode()).digest())
     return Challenge(kind, domain, token, authorization, f"_acme-challenge.{domain}", value)
 
 

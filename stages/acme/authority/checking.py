@@ -9,14 +9,15 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pingap.stages.acme.authority.keys import as_address, read_key
+from pingap.config.certificates import chain_of, leaf_of
+from pingap.stages.acme.authority.keys import CertifiedKey, as_address, read_key
 
 AHEAD: Final = timedelta(days=1)
 """How far the clock of this machine may be behind the authority's."""
 
 
-def _key(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def _public(owner: x509.Certificate | CertifiedKey) -> bytes:
+    return owner.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def san_of(certificate: x509.Certificate) -> set[str]:
@@ -51,11 +52,11 @@ def checked_chain(pem: str, key: str, domains: tuple[str, ...], now: float) -> s
     More names than were asked for are no harm: some authorities add `www.`.
     """
     try:
-        certificates = x509.load_pem_x509_certificates(pem.encode())
+        certificates = chain_of(pem)
     except ValueError:
         raise ValueError("it is no certificate in PEM") from None
-    public = read_key(key).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    leaf = next((one for one in certificates if _key(one) == public), None)
+    public = _public(read_key(key))
+    leaf = next((one for one in certificates if _public(one) == public), None)
     if leaf is None:
         raise ValueError("it is for another key than ours")
     lacking = {str(as_address(domain) or domain) for domain in domains} - san_of(leaf)
@@ -72,7 +73,7 @@ def checked_chain(pem: str, key: str, domains: tuple[str, ...], now: float) -> s
 def readable_leaf(pem: str) -> x509.Certificate | None:
     """The first certificate; None: there is none that can be read."""
     try:
-        return x509.load_pem_x509_certificates(pem.encode())[0]
+        return leaf_of(pem)
     except ValueError:
         return None
 

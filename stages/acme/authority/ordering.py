@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from cryptography import x509
@@ -13,6 +11,7 @@ from pingap.stages.acme.authority.accounts import AcmeAccount, AcmeAccounts, is_
 from pingap.stages.acme.authority.authorizing import Authorizing, PendingProof
 from pingap.stages.acme.authority.checking import checked_chain, has_most_of_its_life, readable_leaf
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
+from pingap.stages.acme.authority.forms import base64url, moment
 from pingap.stages.acme.authority.keys import identifiers
 from pingap.stages.acme.authority.link import AuthorityReply
 from pingap.stages.acme.authority.orders import StoredOrder, StoredOrders
@@ -99,10 +98,9 @@ class OrderRun:
 
     def _is_over(self, table: dict[str, Any]) -> bool:
         try:
-            when = datetime.fromisoformat(str(table.get("expires")))
+            return moment(table.get("expires")) <= self._poller.now()
         except ValueError:
             return False
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() <= self._poller.now()
 
     def _clear(self, stored: StoredOrder) -> None:
         """Removes the proofs of a run that was killed."""
@@ -159,7 +157,7 @@ class OrderRun:
     # -- on and on ----------------------------------------------------------------------
 
     def _through(self, stored: StoredOrder, account: AcmeAccount, table: dict[str, Any]) -> Issued:
-        thumbprint = url_safe(account.signing_key.thumbprint())
+        thumbprint = base64url(account.signing_key.thumbprint())
         authorizing = Authorizing(self._poller, self._wanted.challenge, self._presenter, thumbprint, self._progress)
         is_proven = is_finalized = False
         reply: AuthorityReply | None = None
@@ -220,7 +218,7 @@ class OrderRun:
         if not isinstance(url, str):
             raise AuthorityUnreachable(f"{self._link.host} does not speak ACME: its order cannot be finalized")
         try:
-            return self._link.post(url, {"csr": url_safe(stored.request)})
+            return self._link.post(url, {"csr": base64url(stored.request)})
         except AuthorityRefused as refused:
             if refused.problem.kind == "orderNotReady":
                 return None
@@ -250,7 +248,3 @@ class OrderRun:
             return IssueFailed(f"{', '.join(self._wanted.domains)}: the authority has given the order up, and does not say why")
         when = retry_at(None, problem.detail, self._poller.now())
         return IssueFailed(in_words(problem, ", ".join(self._wanted.domains)), problem.kind, when, is_final(problem))
-
-
-def url_safe(value: bytes) -> str:
-    return urlsafe_b64encode(value).decode().rstrip("=")

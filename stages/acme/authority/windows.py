@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from cryptography import x509
 
 from pingap.stages.acme.authority.directory import is_safe
+from pingap.stages.acme.authority.forms import base64url, moment
 from pingap.stages.acme.authority.problems import shown
 
 LEAST: Final = 60.0
@@ -38,14 +37,7 @@ def certificate_id(leaf: x509.Certificate) -> str:
         return ""
     number = leaf.serial_number
     serial = number.to_bytes(number.bit_length() // 8 + 1, "big")  # as in DER: a first bit that is set would mean a negative one
-    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (key, serial))
-
-
-def _moment(value: object) -> float:
-    if not isinstance(value, str):
-        raise ValueError("a moment is missing")
-    when = datetime.fromisoformat(value)
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    return ".".join(base64url(part) for part in (key, serial))
 
 
 def read_window(table: dict[str, object], after: float | None, now: float) -> RenewalWindow:
@@ -53,7 +45,7 @@ def read_window(table: dict[str, object], after: float | None, now: float) -> Re
     told = table.get("suggestedWindow")
     if not isinstance(told, dict):
         raise ValueError("it has no suggestedWindow")
-    start, end = _moment(told.get("start")), _moment(told.get("end"))
+    start, end = moment(told.get("start")), moment(told.get("end"))
     if end <= start:
         raise ValueError("it ends before it starts")
     wait = USUAL if after is None else min(max(after - now, LEAST), MOST)

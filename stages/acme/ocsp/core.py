@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from pingap.config.certificates import leaf_of
 from pingap.stages.acme.ocsp.answer import BadOcspAnswer, OcspAnswer, believed
 from pingap.stages.acme.ocsp.question import NoOcspQuestion, OcspQuestion, has_to_be_stapled, ocsp_question
 
@@ -121,10 +122,8 @@ class OcspCore:
         return state
 
     def _looked_at(self, chain: str, names: tuple[str, ...]) -> tuple[OcspQuestion | None, list[OcspTelling]]:
-        from cryptography import x509
-
         try:
-            has_to = has_to_be_stapled(x509.load_pem_x509_certificate(chain.encode()))
+            has_to = has_to_be_stapled(leaf_of(chain))
         except ValueError:  # what the TLS library takes and this one does not
             return None, []
         try:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from pingap.config.certificates import chain_of
+
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
 
@@ -56,12 +58,11 @@ def responders_of(leaf: X509) -> tuple[str, ...]:
 
 def ocsp_question(names: tuple[str, ...], chain: str) -> OcspQuestion:
     """chain: PEM, the server's own certificate first. Raises NoOcspQuestion, ValueError for what is no chain."""
-    from cryptography import x509
     from cryptography.hazmat.primitives.hashes import SHA1
     from cryptography.hazmat.primitives.serialization import Encoding
     from cryptography.x509 import ocsp
 
-    leaf, *others = x509.load_pem_x509_certificates(chain.encode())
+    leaf, *others = chain_of(chain)
     urls = responders_of(leaf)
     if not urls:
         raise NoOcspQuestion("the certificate names no responder")

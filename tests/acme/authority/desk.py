@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,3 @@ def leaf(issued: Issued) -> x509.Certificate:
 def names(issued: Issued) -> list[str]:
     san = leaf(issued).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return sorted([*san.get_values_for_type(x509.DNSName), *map(str, san.get_values_for_type(x509.IPAddress))])
-
-
-MakeDesk = Callable[[], Desk]
