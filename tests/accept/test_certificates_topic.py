@@ -131,7 +131,7 @@ async def ready(site: Site) -> None:
 
 async def test_the_first_connections_get_what_was_issued_before_this_process_began(site: Site) -> None:
     site.configure(a=BY_ACME)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # long enough for what would not wait
     assert not site.context.is_ready, "it waits for what the acme stage has"
     version = site.acme.publishes(a=issued("a.example"))
     await ready(site)

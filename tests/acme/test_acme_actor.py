@@ -93,7 +93,7 @@ class FakeAuthority:
 
             def renewal_window(self, wanted: WantedCertificate, chain: str) -> None:
                 outer.most_at_once = max(outer.most_at_once, threading.active_count())
-                sleep(outer.pause)
+                sleep(outer.pause)  # as long as an authority takes to answer
 
         return Made()
 
@@ -416,10 +416,11 @@ async def test_a_shelf_that_hangs_holds_one_thread_and_so_many_requests(run: Run
     await eventually(lambda: run.published() == {"a"})
     monkeypatch.setattr(challenged, "WAITING", 8)
     monkeypatch.setattr(challenged, "PAUSE", 0.05)
-    goes_on = threading.Event()
+    looks, goes_on = threading.Event(), threading.Event()
     errors: list[Exception] = [RuntimeError("what nobody has thought of"), StoreError("gone")]
 
     def anywhere(_: HttpProofs) -> dict[str, str]:
+        looks.set()
         goes_on.wait(10)
         if errors:
             raise errors.pop()
@@ -428,7 +429,7 @@ async def test_a_shelf_that_hangs_holds_one_thread_and_so_many_requests(run: Run
     monkeypatch.setattr(HttpProofs, "anywhere", anywhere)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     run.asks(PREFIX + b"first", sid=SID)
-    await asyncio.sleep(0.01)
+    await eventually(looks.is_set)
     for number in range(1, 9):
         run.asks(PREFIX + b"t", sid=SID + number)
     assert not run.answers and run.actor.held() == 9
@@ -536,7 +537,7 @@ class SlowShelf(FileShelf):
         return super().version()
 
     def put(self, kind: Any, name: str, value: bytes, seconds: float | None = None) -> None:
-        sleep(self.pauses.pop() if self.pauses else 0)
+        sleep(self.pauses.pop() if self.pauses else 0)  # as a disk does that is busy
         super().put(kind, name, value, seconds)
 
 
@@ -571,7 +572,7 @@ def test_a_store_that_does_not_answer_is_told_once_and_read_as_a_whole_when_it_d
     slow.goes_on.clear()
     for _ in range(20):
         shelf.read([wanted], 0)
-        sleep(0.01)
+        sleep(0.01)  # 0.2 s in all: SLOW is over several times
     assert [type(one) for one in told] == [ShelfRead, ShelfAway]
     slow.goes_on.set()
     until(lambda: len(told) >= 3, 5, "it is read again, though nothing has changed")

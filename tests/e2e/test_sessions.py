@@ -134,6 +134,6 @@ def test_a_staple_outlives_the_acme_stage_and_pingap_though_nobody_answers_any_m
         pingap.wait_restarted("acme", old)
         for _ in range(20):
             assert is_stapled()
-            time.sleep(0.1)  # the new one reads, asks in vain and hands over meanwhile
+            time.sleep(0.1)  # 2 s in all, in which the new one reads, asks in vain, and publishes: no client may go without meanwhile
         assert pingap.command("restart", timeout=40).returncode == 0
         assert all(is_stapled() for _ in range(10))

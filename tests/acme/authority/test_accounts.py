@@ -107,7 +107,7 @@ def test_a_crash_while_an_account_is_registered_leaves_no_second_one(desk: Desk,
 
 def test_instances_that_begin_at_once_end_with_one_account(desk: Desk, small: SmallAuthority) -> None:
     desks = [Desk(desk.root, small) for _ in range(6)]
-    for one in desks:
+    for one in desks:  # six threads wait for one lease: a clock that jumps, as desks have, would be out of patience before it is free
         one.authority = Authority(one.shelf, "1.2", AuthorityTime(wait=lambda seconds: time.sleep(seconds / 10)))
     with ThreadPoolExecutor(6) as pool:
         done = list(pool.map(lambda pair: pair[1].issue(pair[1].wanted(f"n{pair[0]}.test")), enumerate(desks)))
