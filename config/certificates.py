@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -80,8 +80,7 @@ def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
         yield from check_authority(path, certificate, chain_of(certificate.tls_cert), key)
         return
     names = names_of(leaf)
-    foreign = [domain for domain in certificate.domains if not any(covers(name, domain) for name in names)]
-    if foreign:
+    if foreign := not_covered(names, certificate.domains):
         message = f"the certificate is not for {shortened(foreign)}: clients that ask for that refuse it"
         yield Note(f"{path}.domains", message, f"it is for {shortened(names) or 'no name'}")
 
@@ -100,7 +99,13 @@ def names_of(leaf: X509) -> tuple[str, ...]:
 
 def covers(name: str, domain: str) -> bool:
     """Whether a name of a certificate is good for a domain; a wildcard stands for one label (RFC 6125 section 6.4.3)."""
-    return name == domain or (name.startswith("*.") and not domain.startswith("*.") and name[2:] == domain.partition(".")[2])
+    return not not_covered((name,), (domain,))
+
+
+def not_covered(names: Iterable[str], domains: Iterable[str]) -> list[str]:
+    """The domains that none of a certificate's names is good for, as of `covers`."""
+    known = set(names)
+    return [one for one in domains if one not in known and (one.startswith("*.") or f"*.{one.partition('.')[2]}" not in known)]
 
 
 def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Iterator[Note]:

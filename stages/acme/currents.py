@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from pingap.config.certificates import not_covered
 from pingap.stages.acme.wanted import WantedCertificate
 from pingap.stages.acme.words import HeldCertificate
 
@@ -97,7 +98,7 @@ class CurrentCertificates:
                 found.append(_MayServe(exact, len(wanted.domains), True))
             own = self._own.get(name)
             for held in left_over if own is None else (own, *left_over):
-                if good := _covered(held.names, wanted.domains):
+                if good := len(wanted.domains) - len(not_covered(held.names, wanted.domains)):
                     found.append(_MayServe(held, good, False))
 
 
@@ -106,9 +107,3 @@ def is_better(one: HeldCertificate, other: HeldCertificate | None, now: float) -
     if other is None or other.not_after <= now:
         return True
     return other.not_before < one.not_before and other.not_after < one.not_after
-
-
-def _covered(names: Iterable[str], domains: Iterable[str]) -> int:
-    """How many of the domains. A wildcard stands for one label (RFC 6125 section 6.4.3), and for no wildcard."""
-    known = set(names)
-    return sum(domain in known or (domain[:2] != "*." and f"*.{domain.partition('.')[2]}" in known) for domain in domains)

@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from pingap.config.certificates import BUFFER_DAYS
 from pingap.stages.certificate_status import DAY, EXPIRED, NOT_YET, SOON, VALID
 
 INFO: Final = "info"
 WARN: Final = "warn"
 ERROR: Final = "error"
-
-BUFFER: Final = 7
-"""Days before its end at which it is told of a certificate that somebody else renews, where `buffer_days` does not say."""
 
 LATE: Final = 7 * DAY
 """Seconds before its end at which a renewal that fails is told; of a certificate that lives shorter a third of its life."""
@@ -107,13 +105,13 @@ def trouble_of(one: WatchedCertificate, now: float) -> str:
     if now < one.not_before:
         return WARN
     if not one.is_acme:
-        return WARN if left < (one.buffer_days or BUFFER) * DAY else ""
+        return WARN if left < (one.buffer_days or BUFFER_DAYS) * DAY else ""
     life = one.not_after - one.not_before
     urgent = min(URGENT, life / 10)
     if one.last_error:
         return ERROR if left < urgent else WARN if left < min(LATE, life / 3) else ""
     # Its renewal has not begun yet, which is as it should be if `buffer_days` are that few.
-    return WARN if left < min(urgent, (one.buffer_days or BUFFER) * DAY) else ""
+    return WARN if left < min(urgent, (one.buffer_days or BUFFER_DAYS) * DAY) else ""
 
 
 def state_of(one: WatchedCertificate, now: float) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pingap.config.acme_values import SHOWN
-from pingap.config.certificates import covers
+from pingap.config.certificates import not_covered
 from pingap.config.diff import shortened
 from pingap.config.leaf_facts import LeafFacts, leaf_facts
 from pingap.config.model import Certificate, Server
@@ -107,10 +107,8 @@ def _warnings(known: KnownCertificate, facts: LeafFacts | None, unreadable: str)
     yield from known.warnings
     if unreadable:
         yield unreadable
-    if facts and known.source != MINTS:
-        foreign = [domain for domain in known.domains if not any(covers(name, domain) for name in facts.names)]
-        if foreign:
-            yield f"it is not for {shortened(foreign)}: clients that ask for that refuse it"
+    if facts and known.source != MINTS and (foreign := not_covered(facts.names, known.domains)):
+        yield f"it is not for {shortened(foreign)}: clients that ask for that refuse it"
     if not known.servers:
         yield "no server uses it: global_certificates is off everywhere, or another certificate is chosen for each of its domains"
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgpack
 
 from pingap.bus.actor import Context
-from pingap.config.certificates import covers
+from pingap.config.certificates import not_covered
 from pingap.config.leaf_facts import leaf_facts
 from pingap.config.model import Certificate
 from pingap.stages.messages import CertificatesTaken
@@ -141,7 +141,7 @@ def _for_all_of(domains: Sequence[str], spare: Mapping[str, Pair]) -> Pair | Non
             facts = leaf_facts(pair[0])
         except ValueError:
             continue
-        if facts.not_after > end and all(any(covers(name, domain) for name in facts.names) for domain in domains):
+        if facts.not_after > end and not not_covered(facts.names, domains):
             best, end = pair, facts.not_after
     return best
 
