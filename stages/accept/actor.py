@@ -92,7 +92,8 @@ class AcceptActor(OfStreams):
         self._sweep()
 
     def _compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Steps[AcceptGeneration]:
-        return compile_generation(snapshot, plans, self._topic.now)
+        # At the start nobody is there to hear that what was issued does not go with it: `_choices` does without that.
+        return compile_generation(snapshot, plans, self._topic.now if self._compiled is not None else NOTHING_YET)
 
     def _committed(self, generation: int, compiled: AcceptGeneration) -> None:
         self._answers.pages = compiled.pages
@@ -103,9 +104,10 @@ class AcceptActor(OfStreams):
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
         is_first, self._compiled = self._compiled is None, compiled
-        self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
         if is_first:
             self.context.loop.create_task(self._listen())
+        else:
+            self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
 
     def _choices(self, compiled: AcceptGeneration) -> dict[str, Choice]:
         """Contexts that are in use are not made anew, so that this is cheap."""
@@ -155,8 +157,9 @@ class AcceptActor(OfStreams):
                 compiled = self._compiled or compiled
             listeners = self.context.settings.get("listeners", [])
             choices = self._choices(compiled)
-            await self._doors.listen(self.connections, listeners, compiled.servers, choices, compiled.trust, compiled.spelled)
-            self._use_rest(self._topic.now)
+            self._doors.open(self.context.descriptors, listeners, compiled.servers, choices, compiled.trust, compiled.spelled)
+            self._taken(self._topic.now)  # when it came there were no servers to use it
+            await self._doors.listen(self.connections)
         except Exception as error:
             self.context.boot_failed(f"cannot listen: {error}")
         else:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping, Set
 from typing import Any, Final
 
+from pingap.bus.descriptors import Descriptors
 from pingap.config.model import Server
 from pingap.stages.accept.certificates.choice import Choice
 from pingap.stages.accept.certificates.chooser import Chooser
@@ -61,7 +62,7 @@ class Doors:
 
         Why secrets of tickets and staples are of no use here, for the log; else "".
         """
-        proofs = proofs_of(value.challenges) if value.challenges else {}
+        proofs = proofs_of(value.challenges)
         reason = staples.use(value.staples)
         for door in self._doors.values():
             if door.chooser is not None:
@@ -69,19 +70,17 @@ class Doors:
                 reason = door.chooser.use_secrets(value.tickets) or reason
         return reason
 
-    async def listen(
+    def open(
         self,
-        connections: Connections,
+        descriptors: Descriptors,
         listeners: list[dict[str, Any]],
         servers: Mapping[str, Server],
         choices: Mapping[str, Choice],
         trust: Trust,
         spelled: Set[str] = NONE,
     ) -> None:
-        """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
+        """Takes the sockets that the supervisor has bound, `{fd, server, addr}` each; nobody comes in before `listen`."""
         places = {name: place for place, name in enumerate(sorted({listener["server"] for listener in listeners}))}
-        self._connections = connections
-        descriptors = connections.context.descriptors
         if listeners:  # hundreds of addresses do without copies
             self._copies = min(COPIES, descriptors.limit // 8 // len(listeners))
         descriptors.hold(len(listeners) * (1 + self._copies))
@@ -94,6 +93,10 @@ class Doors:
                 limits = limits_of(settings, name in spelled)
                 door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits, chooser, trust)
             self._open.append((socket.socket(fileno=listener["fd"]), door))
+
+    async def listen(self, connections: Connections) -> None:
+        """Accepts connections."""
+        self._connections = connections
         await self._serve(connections)
 
     async def _serve(self, connections: Connections) -> None:

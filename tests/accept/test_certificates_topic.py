@@ -239,6 +239,19 @@ async def test_what_cannot_be_used_at_all_is_not_said_to_be_taken(site: Site) ->
     assert await site.shows("a.example") == fingerprint(issued("a.example", 2))
 
 
+async def test_what_cannot_be_used_keeps_no_process_from_its_start(site: Site) -> None:
+    """One that starts again while it stands in the topic would otherwise not come."""
+    site.acme.topic.challenges["a.example"] = Issued(issued("a.example").cert, issued("b.example").key)
+    site.acme.publishes(a=Issued(issued("a.example").cert, issued("b.example").key), b=issued("b.example"))
+    site.configure(a=BY_ACME, b=Certificate(domains=("b.example",), acme=DIRECTORY))
+    await ready(site)
+    assert await site.shows("a.example") == fingerprint(site.own), "there is none that was used before"
+    assert await site.shows("b.example") == fingerprint(issued("b.example"))
+    site.acme.topic.challenges.clear()
+    version = site.acme.publishes(a=issued("a.example"), b=issued("b.example"))
+    assert await site.shows("a.example") == fingerprint(issued("a.example")) and site.taken == [version]
+
+
 async def test_a_new_configuration_goes_by_what_was_published(site: Site) -> None:
     site.acme.publishes(a=issued("a.example"))
     site.configure()
@@ -295,6 +308,15 @@ async def test_an_authority_is_shown_the_proof_and_nothing_else_ever(site: Site,
     assert (site.protocol, site.after) == ("acme-tls/1", b""), "that is all it came for (RFC 8737 section 3)"
     assert await site.shows(asked_name(domain).upper(), "acme-tls/1") == fingerprint(proof)
     assert site.context.sent and not [one for _, one in site.context.sent if type(one).__name__ == "Request"]
+
+
+async def test_a_proof_that_was_there_before_this_process_is_shown(site: Site) -> None:
+    proof = proof_for(Challenge("tls-alpn-01", "a.example", "token", "token.thumbprint"))
+    site.acme.topic.challenges["a.example"] = proof
+    site.acme.publishes()
+    site.configure(a=BY_ACME)
+    await ready(site)
+    assert await site.shows("a.example", "acme-tls/1") == fingerprint(proof)
 
 
 @pytest.mark.parametrize("protocols", [(), ("http/1.1",), ("acme-tls/1", "http/1.1"), ("h2", "acme-tls/1")])

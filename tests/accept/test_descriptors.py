@@ -95,7 +95,8 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pingap.stages.accept.doors._factory", lambda connections, door: Taker)
         listeners = [{"fd": listener.detach(), "server": "web", "addr": f"127.0.0.1:{port}"}]
-        await doors.listen(Registry, listeners, {}, {}, None)  # type: ignore[arg-type]
+        doors.open(Registry.context.descriptors, listeners, {}, {}, None)  # type: ignore[arg-type]
+        await doors.listen(Registry)  # type: ignore[arg-type]
         clients = [socket.create_connection(("127.0.0.1", port))]
         await eventually(lambda: len(served) == 1)
         for _ in range(2):
@@ -132,7 +133,8 @@ async def test_hundreds_of_addresses_do_without_copies() -> None:
             patch.setattr(Doors, "_serve", no_serving)
             socks = [socket.socket() for _ in range(count)]
             listeners = [{"fd": sock.detach(), "server": "web", "addr": ""} for sock in socks]
-            await doors.listen(Registry, listeners, {}, {}, None)  # type: ignore[arg-type]
+            doors.open(Registry.context.descriptors, listeners, {}, {}, None)  # type: ignore[arg-type]
+            await doors.listen(Registry)  # type: ignore[arg-type]
         assert doors._copies == copies
         doors.close()
 
