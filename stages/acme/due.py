@@ -12,6 +12,7 @@ BY_ARI: Final = "the authority's suggestion"
 BY_REVOCATION: Final = "it was revoked"
 BY_BUFFER: Final = "buffer_days"
 BY_LIFETIME: Final = "a third of its lifetime"
+BY_SHORT_LIFETIME: Final = "half of its lifetime"
 
 SHORT: Final = 10 * DAY
 """A certificate that lives no longer is renewed at half of its life: a third would be two days, of which a weekend is all."""
@@ -75,8 +76,8 @@ def renewal_due(not_before: float, not_after: float, window: tuple[float, float]
         return suggested if suggested is not None and suggested.at < by_buffer.at else by_buffer
     if suggested is not None:
         return suggested
-    part = 0.5 if life <= SHORT else 1 / 3
-    return Due(not_after - life * part - life * 0.02 * share, BY_LIFETIME)
+    part, reason = (0.5, BY_SHORT_LIFETIME) if life <= SHORT else (1 / 3, BY_LIFETIME)
+    return Due(not_after - life * part - life * 0.02 * share, reason)
 
 
 def not_again_before(got_before: float, life: float) -> float:

@@ -802,6 +802,15 @@ def test_short_lives_are_renewed_in_time_and_not_all_the_time() -> None:
     assert 19 <= tries <= 22
 
 
+@pytest.mark.parametrize(("days", "reason"), [(6, "half of its lifetime"), (90, "a third of its lifetime")])
+def test_it_is_said_what_part_of_its_life_is_left_when_it_is_renewed(days: int, reason: str) -> None:
+    script = Script(A)
+    script.shelf[A.id] = held("a.example", life=days * DAY)
+    script.begin()
+    due = script.core.due("a")
+    assert due is not None and due.reason == reason
+
+
 # -- clocks -----------------------------------------------------------------------------
 
 
