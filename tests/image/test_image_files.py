@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pingap import cli
+from pingap.config.home import default_directory
 from pingap.config.storage.places import storage_of
 from pingap.loading import load
 from tests.kit.peers import lacks
@@ -35,6 +36,16 @@ def test_the_wheel_s_parts_are_let_in_and_little_else() -> None:
 def test_it_runs_as_a_user_who_is_not_root_and_can_be_seen_to() -> None:
     users = re.findall(r"(?m)^USER (\S+)$", DOCKERFILE)
     assert users and re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1])
+
+
+def test_certificates_by_acme_have_a_place_that_is_the_user_s() -> None:
+    [state] = re.findall(r"(?m)^ +STATE_DIRECTORY=(\S+)", DOCKERFILE)
+    place = default_directory({"STATE_DIRECTORY": state})
+    [owner] = re.findall(rf"install -d -o (\d+) -g \d+ -m 0700 {place}$", DOCKERFILE, re.MULTILINE)
+    assert owner == re.findall(r"(?m)^USER (\d+)", DOCKERFILE)[-1]
+    assert f"-v pingap-acme:{place}" in (DOCKER / "README.md").read_text()
+    kept = {file.name for file in COMPOSE if f"- acme:{place} " in file.read_text()}
+    assert kept == {"compose.yml", "compose.autoreload.yml"}, "the other one has no port for TLS"
 
 
 def test_versions_are_those_of_the_project() -> None:
