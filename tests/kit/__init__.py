@@ -9,5 +9,6 @@ config.py       configurations from text in hand
 reference.py    one of the reference, with all its keys
 generations.py  what the config actor would say
 waiting.py      for what is to happen, with a deadline; free ports, and figures from /proc
+peer_process.py a program that tests talk to, from its start until it is killed
 by_the_book.py  h11, mended where it is not
 """

@@ -4,62 +4,37 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import dns.message
 import dns.query
 
-from tests.kit.peers import needs
+from tests.kit.peer_process import PeerProcess
 from tests.kit.waiting import free_port, until
 
 
-class Dnsmasq:
-    """A context manager: it runs in there, or skips without dnsmasq. options: of its command line, such as `--srv-host=…`."""
+class Dnsmasq(PeerProcess):
+    """options: of its command line, such as `--srv-host=…`."""
+
+    program = "dnsmasq"
+    package = "dnsmasq-base"
 
     def __init__(self, root: Path, *options: str, records: Mapping[str, Iterable[str]] | None = None) -> None:
         self.port = free_port()
         self.options: tuple[str, ...] = options
-        self.log = root / f"dnsmasq-{self.port}.log"
+        super().__init__(root / f"dnsmasq-{self.port}.log")
         self._hosts = root / f"hosts-{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
         self.write(records or {})
-
-    def __enter__(self) -> Dnsmasq:
-        needs("dnsmasq", "dnsmasq-base")
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> Dnsmasq:
+    def command(self) -> list[str]:
         words = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--local=/test/", "--listen-address=127.0.0.1"]
         words += ["--bind-interfaces", f"--port={self.port}", f"--addn-hosts={self._hosts}", "--conf-file=/dev/null", "--pid-file="]
-        words += ["--user=root", "--log-queries", "--log-facility=-", *self.options]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        until(self._answers, 10, f"dnsmasq answers: {self.log.read_text()[-2000:]}", every=0.01)
-        return self
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-            process.wait(10)
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
+        return [*words, "--user=root", "--log-queries", "--log-facility=-", *self.options]
 
     def say(self, records: Mapping[str, Iterable[str]]) -> None:
         """Other records from now on: name → addresses."""
@@ -79,8 +54,7 @@ class Dnsmasq:
         """Other records from its next start on."""
         self._hosts.write_text("".join(f"{address} {name}\n" for name, addresses in records.items() for address in addresses))
 
-    def _answers(self) -> bool:
-        assert self._process is None or self._process.poll() is None, self.log.read_text()[-2000:]
+    def answers(self) -> bool:
         try:
             dns.query.udp(dns.message.make_query("ready.test", "A"), "127.0.0.1", timeout=0.2, port=self.port)
         except (dns.exception.Timeout, OSError):

@@ -10,8 +10,9 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+from tests.kit.peer_process import PeerProcess
 from tests.kit.peers import needs
-from tests.kit.waiting import free_port, until
+from tests.kit.waiting import free_port
 
 
 def need_etcd() -> None:
@@ -20,11 +21,14 @@ def need_etcd() -> None:
     needs("etcdctl", "etcd-client")
 
 
-class Etcd:
-    """One member, by default a cluster of itself. A context manager: it runs in there, or skips as `need_etcd` does.
+class Etcd(PeerProcess):
+    """One member, by default a cluster of itself; it skips as `need_etcd` does.
 
     tls: (authority, certificate, key) files, which clients must have one of, too. cluster: of all members, as etcd takes it.
     """
+
+    program = "etcd"
+    patience = 20.0
 
     def __init__(
         self, root: Path, tls: tuple[Path, Path, Path] | None = None, name: str = "one", peer: int = 0, cluster: str = "", *options: str
@@ -36,25 +40,16 @@ class Etcd:
         self._peer = peer or free_port()
         self._cluster = cluster or f"{name}=http://127.0.0.1:{self._peer}"
         self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
-        self.log = root / f"{name}.log"
+        super().__init__(root / f"{name}.log")
 
-    def __enter__(self) -> Etcd:
+    def need(self) -> None:
         need_etcd()
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def launch(self) -> None:
+    def command(self) -> list[str]:
         scheme = "https" if self.tls else "http"
         clients = f"{scheme}://127.0.0.1:{self.port}"
         peers = f"http://127.0.0.1:{self._peer}"
@@ -65,25 +60,10 @@ class Etcd:
         if self.tls:
             authority, certificate, key = map(str, self.tls)
             words += ["--cert-file", certificate, "--key-file", key, "--trusted-ca-file", authority, "--client-cert-auth"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        return words
 
-    def wait(self) -> None:
-        until(self.is_healthy, 20, f"etcd healthy: {self.log.read_text()[-2000:]}", every=0.05)
-
-    def start(self) -> Etcd:
-        self.launch()
-        self.wait()
-        return self
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait(10)
-
-    def is_healthy(self) -> bool:
-        assert self._process is None or self._process.poll() is None, self.log.read_text()[-2000:]
+    def answers(self) -> bool:
+        """Healthy."""
         if self.tls:
             return self._ctl("endpoint", "health").returncode == 0
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)

@@ -6,15 +6,13 @@ Debian's is 2.4.0: no renewal information (RFC 9773), no profiles, no subproblem
 from __future__ import annotations
 
 import json
-import os
 import ssl
-import subprocess
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -22,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pingap.stages.acme.presenter import Challenge, NotPresented
-from tests.kit.peers import needs
-from tests.kit.waiting import free_port, until
+from tests.kit.peer_process import PeerProcess
+from tests.kit.waiting import free_port
 
 
 def own_tls(root: Path) -> tuple[Path, Path]:
@@ -57,39 +55,26 @@ def _posted(url: str, body: Mapping[str, object] | None = None, context: ssl.SSL
     return whole
 
 
-class ChallengeServer:
+class ChallengeServer(PeerProcess):
     """pebble-challtestsrv: the DNS that pebble asks, and answers to HTTP-01 on `http_port` unless that is somebody else's.
 
-    A context manager. Every name is 127.0.0.1 unless told otherwise.
+    Every name is 127.0.0.1 unless told otherwise.
     """
+
+    program = "pebble-challtestsrv"
+    package = "pebble"
 
     def __init__(self, root: Path, http_port: int | None = None) -> None:
         """http_port: where it answers HTTP-01 itself; None: it does not. management_port: where tests talk to it."""
         self.dns_port = free_port()
         self.management_port = free_port()
         self.http_port = http_port
-        self.log = root / f"challtestsrv-{self.management_port}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(root / f"challtestsrv-{self.management_port}.log")
 
-    def __enter__(self) -> ChallengeServer:
-        needs("pebble-challtestsrv", "pebble")
-        words = ["pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", f"127.0.0.1:{self.dns_port}"]
+    def command(self) -> list[str]:
+        words = [self.program, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", f"127.0.0.1:{self.dns_port}"]
         words += ["-http01", f"127.0.0.1:{self.http_port}" if self.http_port else "", "-https01", "", "-tlsalpn01", ""]
-        words += ["-management", f"127.0.0.1:{self.management_port}"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            until(self._is_up, 10, "pebble-challtestsrv answers")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait(10)
+        return [*words, "-management", f"127.0.0.1:{self.management_port}"]
 
     @property
     def dns(self) -> str:
@@ -107,8 +92,7 @@ class ChallengeServer:
         """All of that name."""
         self.say("clear-txt", host=f"{name}.")
 
-    def _is_up(self) -> bool:
-        assert self._process is None or self._process.poll() is None, self.log.read_text()
+    def answers(self) -> bool:
         try:
             self.say("clear-request-history", type="http", host="none.test")
         except OSError:
@@ -147,13 +131,17 @@ class ManagedPresenter:
         pass
 
 
-class Pebble:
-    """The authority. A context manager: it runs in there, or skips without pebble. A second `start` is a pebble that has forgotten all.
+class Pebble(PeerProcess):
+    """The authority. A second `start` is a pebble that has forgotten all.
 
     http_port, tls_port: at which it looks for HTTP-01 and TLS-ALPN-01, by default free ones.
     seconds: how long a certificate of its is valid. nonce_rejects: percent of nonces that it does not take.
     eab: key id → HMAC key, base64url; with any, it takes accounts by them only. reuse: percent of valid authorizations that are used again.
     """
+
+    program = "pebble"
+    package = "pebble"
+    patience = 15.0
 
     def __init__(
         self,
@@ -172,63 +160,41 @@ class Pebble:
         self.management_port = free_port()
         self.http_port = http_port or free_port()
         self.tls_port = tls_port or free_port()
-        self.log = root / f"pebble-{self.port}.log"
+        super().__init__(root / f"pebble-{self.port}.log")
         self._root = root
         self._dns = dns
-        self._settings: dict[str, Any] = {"certificateValidityPeriod": seconds}
-        if eab:
-            self._settings |= {"externalAccountBindingRequired": True, "externalAccountMACKeys": dict(eab)}
-        self._environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": str(nonce_rejects), "PEBBLE_AUTHZREUSE": str(reuse)}
-        self._environment |= environment or {}
-        self._process: subprocess.Popen[bytes] | None = None
-        self.authority_ca = ""
-        """PEM of those whom its own TLS is believed by: `acme_ca`."""
-
-    def __enter__(self) -> Pebble:
-        needs("pebble", "pebble")
-        certificate, key = own_tls(self._root)
-        self.authority_ca = certificate.read_text()
-        self._settings |= {
+        self._settings: dict[str, Any] = {
+            "certificateValidityPeriod": seconds,
             "listenAddress": f"127.0.0.1:{self.port}",
             "managementListenAddress": f"127.0.0.1:{self.management_port}",
-            "certificate": str(certificate),
-            "privateKey": str(key),
             "httpPort": self.http_port,
             "tlsPort": self.tls_port,
             "ocspResponderURL": "",
         }
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
+        if eab:
+            self._settings |= {"externalAccountBindingRequired": True, "externalAccountMACKeys": dict(eab)}
+        self._environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": str(nonce_rejects), "PEBBLE_AUTHZREUSE": str(reuse)}
+        self._environment |= environment or {}
+        self.authority_ca = ""
+        """PEM of those whom its own TLS is believed by: `acme_ca`."""
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __enter__(self) -> Self:
+        certificate, key = own_tls(self._root)
+        self.authority_ca = certificate.read_text()
+        self._settings |= {"certificate": str(certificate), "privateKey": str(key)}
+        return super().__enter__()
 
     @property
     def directory(self) -> str:
         return f"https://127.0.0.1:{self.port}/dir"
 
-    def start(self) -> Pebble:
+    def command(self) -> list[str]:
         config = self._root / f"pebble-{self.port}.json"
         config.write_text(json.dumps({"pebble": self._settings}))
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                ["pebble", "-config", str(config), "-dnsserver", self._dns],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=os.environ | self._environment,
-            )
-        until(self._is_up, 15, "pebble answers")
-        return self
+        return [self.program, "-config", str(config), "-dnsserver", self._dns]
 
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait(10)
+    def environment(self) -> Mapping[str, str]:
+        return self._environment
 
     def get(self, path: str) -> bytes:
         """Of its management interface: `/roots/0` is the PEM of the root that its certificates lead to; it is another one at each start."""
@@ -242,8 +208,7 @@ class Pebble:
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self.authority_ca)
 
-    def _is_up(self) -> bool:
-        assert self._process is None or self._process.poll() is None, self.log.read_text()[-2000:]
+    def answers(self) -> bool:
         try:
             return bool(_posted(self.directory, context=self._context()))
         except OSError:
