@@ -15,7 +15,7 @@ from pingap.config.paths import why_no_folder
 from pingap.service.privileges import acting_as
 from pingap.service.step_down import acme_directory_for
 
-ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user: without it, not shown whose the directories are")
 NOBODY = Account("nobody", 65534, 65534, (65534,))
 
 

@@ -64,7 +64,7 @@ def test_all_of_it_is_for_its_owner_alone(root: Path, one: Instance, mask: int) 
     assert one.told == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away: without it, not shown that what root puts is its owner's")
 def test_what_root_puts_is_the_owners(root: Path, one: Instance) -> None:
     root.mkdir(parents=True, mode=0o700)
     os.chown(root, 12345, 12346)
@@ -256,7 +256,7 @@ for work in (lambda: shelf.put("certificates", "a", b"1"), lambda: shelf.get("ce
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of others: without it, not shown what is said of them")
 @pytest.mark.processes
 def test_a_directory_of_another_user_is_told_with_what_to_do(tmp_path: Path) -> None:
     open_to_all(tmp_path)
@@ -342,7 +342,7 @@ def test_one_file_that_cannot_be_read_costs_no_other(root: Path, one: Instance, 
     assert one.shelf.names("certificates") == ["a", "b"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away: without it, not shown that a new owner is a change")
 def test_that_a_file_was_given_to_another_user_is_a_change(root: Path, one: Instance) -> None:
     one.shelf.put("certificates", "a", b"1")
     before = one.shelf.version()

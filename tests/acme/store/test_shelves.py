@@ -200,7 +200,7 @@ class TestEveryShelf:
 
     @pytest.mark.processes
     def test_a_lease_ends_with_its_holder(self, place: Sources, shelf: Shelf) -> None:
-        with child(place, "lease = shelf.lease('issuing', 2)\nprint(lease.holder, flush=True)\ntime.sleep(60)") as process:
+        with child(place, "lease = shelf.lease('issuing', 2)\nprint(lease.holder, flush=True)\nsys.stdin.read()") as process:
             holder = line_of(process)
             assert holder.endswith(f":{process.pid}") and shelf.holder("issuing") == holder
             assert shelf.lease("issuing", 2) is None
@@ -216,10 +216,10 @@ until = time.monotonic() + 30
 while done < 15 and time.monotonic() < until:
     lease = shelf.lease('issuing', 20)
     if lease is None:
-        time.sleep(0.001)
+        time.sleep(0.001)  # the other two are to get on, too
         continue
     number = int(shelf.get('records', 'count') or b'0')
-    time.sleep(0.001)
+    time.sleep(0.001)  # so that a second holder, if there could be one, reads the same number
     shelf.put('records', 'count', b'%d' % (number + 1))
     lease.release()
     done += 1
@@ -251,7 +251,7 @@ for number in range(20):
         whole = {b"%d" % writer.pid * 500 for writer in writers}
         while any(writer.poll() is None for writer in writers):
             assert shelf.get("records", "shared") in {None, *whole}
-            time.sleep(0.002)
+            time.sleep(0.002)  # reads all along, and leaves the writers their time
         assert [writer.wait(5) for writer in writers] == [0, 0, 0]
         assert shelf.names("records") == sorted([*(f"{one.pid}.{number}" for one in writers for number in range(20)), "shared"])
         for writer in writers:
@@ -331,7 +331,7 @@ for _ in range(kills):
         while True:
             number += 1
             shelf.put("certificates", "x", value(number))
-    time.sleep(chance.uniform(0, usual * 2))
+    time.sleep(chance.uniform(0, usual * 2))  # killed at any moment of one or two puts
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     after = state()
