@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from typing import Final
 
@@ -39,7 +40,7 @@ _DECIDING: Final = ("acme", "dns_challenge", "acme_challenge")
 
 
 def check_acme(
-    certificates: Mapping[str, Certificate], servers: Mapping[str, Server], partial: frozenset[str] | set[str]
+    certificates: Mapping[str, Certificate], servers: Mapping[str, Server], partial: AbstractSet[str]
 ) -> Iterator[Problem | Note]:
     """What is wrong with entries that ask an authority. partial: paths of keys which were wrong, whose place is empty here."""
     for name, certificate in certificates.items():
@@ -51,7 +52,7 @@ def check_acme(
                 yield Note(f"{path}.{key}", "without effect: the certificate is not one by ACME", 'acme = "lets_encrypt" makes it one')
 
 
-def idle_keys(certificates: Mapping[str, Certificate], partial: frozenset[str] | set[str]) -> Iterator[str]:
+def idle_keys(certificates: Mapping[str, Certificate], partial: AbstractSet[str]) -> Iterator[str]:
     """Paths of keys that are written and of no effect. partial: as of `check_acme`."""
     for name, certificate in certificates.items():
         path = path_of("certificates", name)
@@ -69,9 +70,7 @@ def _idle(certificate: Certificate) -> Iterator[str]:
     return (key for key in keys if getattr(certificate, key) not in ("", False, (), "manual", "ecdsa-p256"))
 
 
-def _check_one(
-    path: str, certificate: Certificate, servers: Mapping[str, Server], partial: frozenset[str] | set[str]
-) -> Iterator[Problem | Note]:
+def _check_one(path: str, certificate: Certificate, servers: Mapping[str, Server], partial: AbstractSet[str]) -> Iterator[Problem | Note]:
     def is_sound(*keys: str) -> bool:
         return partial.isdisjoint(f"{path}.{key}" for key in keys)
 

@@ -35,7 +35,8 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "tencent": "tencent",
     "huawei": "huawei",
 }
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+"""Hosts that are spoken to without TLS: nobody is between."""
 
 
 def named_directory(value: str) -> str:
@@ -58,7 +59,7 @@ def parse_acme_directory(value: Any) -> str:
         raise BadValue(f"{text!r} is no URL") from None
     if parts.scheme not in ("https", "http") or not host:
         raise BadValue(f"{text!r} is no URL of a directory", "https://…")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and host not in LOOPBACK:
         raise BadValue(f"{text!r}: an authority is spoken to by https", "http:// is for this host alone")
     return text
 

@@ -22,12 +22,13 @@ def check_authority(path: str, certificate: Certificate, chain: list[X509], key:
     authority = chain[0]
     try:
         yield from _check_extensions(f"{path}.tls_cert", authority)
-        outside = [domain for domain in certificate.domains if not bounds_of(chain).permits(domain)]
-        pathlens = [length_of_path(one) for one in chain]
+        bounds = bounds_of(chain)
+        outside = [domain for domain in certificate.domains if not bounds.permits(domain)]
+        pathlens = [_length_of_path(one) for one in chain]
     except ValueError as error:  # of an extension that is garbled
         yield Problem(f"{path}.tls_cert", f"has an extension that cannot be read: {str(error)[:200]}", _MAKE_ONE)
         return
-    if key is not None and not can_sign(key):
+    if key is not None and issuer_key(key) is None:
         yield Problem(f"{path}.tls_key", "is of a kind that signs no certificates", "RSA, ECDSA and Ed25519 keys do")
     if outside:
         message = f"the authority may not make certificates for {shortened(outside)} (its name constraints)"
@@ -65,7 +66,7 @@ def _check_extensions(path: str, authority: X509) -> Iterator[Problem | Note]:
         yield Note(path, "is not for certificates of servers (extendedKeyUsage lacks serverAuth)", "clients refuse what is made")
 
 
-def length_of_path(authority: X509) -> int | None:
+def _length_of_path(authority: X509) -> int | None:
     """Authorities that may be between it and a server's certificate, None for any number. Raises ValueError."""
     from cryptography import x509
 
@@ -75,13 +76,8 @@ def length_of_path(authority: X509) -> int | None:
         return None
 
 
-def can_sign(key: object) -> bool:
-    """Whether `stages/accept/certificates/signing.py` makes certificates with it."""
-    return issuer_key(key) is not None
-
-
 def issuer_key(key: object) -> CertificateIssuerPrivateKeyTypes | None:
-    """The same key, if certificates can be signed with it and clients take that."""
+    """The same key, if certificates can be signed with it (stages/accept/certificates/signing.py) and clients take that."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
     kinds = (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)

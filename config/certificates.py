@@ -58,9 +58,9 @@ def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
         elif not certificate.acme:
             yield from (Problem(f"{path}.{key}", "the key is required") for key in missing)
         return
-    leaf: X509 | None = None
+    chain: list[X509] = []
     try:
-        leaf = leaf_of(certificate.tls_cert)
+        chain = chain_of(certificate.tls_cert)
     except ValueError as error:
         yield Problem(f"{path}.tls_cert", *_not_a("certificate", "CERTIFICATE", certificate.tls_cert, error))
     key = None
@@ -71,13 +71,14 @@ def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
         yield Problem(f"{path}.tls_key", "is encrypted", hint)
     except Exception as error:  # cryptography has many ways to say no: ValueError, UnsupportedAlgorithm, …
         yield Problem(f"{path}.tls_key", *_not_a("private key", "PRIVATE KEY", certificate.tls_key, error))
-    if leaf is None:
+    if not chain:
         return
+    leaf = chain[0]
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key is not None and key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         yield Problem(f"{path}.tls_key", "does not belong to the certificate", "the first certificate in tls_cert must be the server's own")
     if certificate.is_ca:
-        yield from check_authority(path, certificate, chain_of(certificate.tls_cert), key)
+        yield from check_authority(path, certificate, chain, key)
         return
     names = names_of(leaf)
     if foreign := not_covered(names, certificate.domains):

@@ -57,7 +57,7 @@ def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], bui
         yield from _upstream(path_of("upstreams", name), upstream)
     found = list(check_certificates(snapshot.certificates, partial))
     yield from found
-    yield from check_acme(snapshot.certificates, snapshot.servers, set(partial))
+    yield from check_acme(snapshot.certificates, snapshot.servers, partial)
     yield from check_with_library(snapshot, partial | {one.path.rpartition(".")[0] for one in found if isinstance(one, Problem)})
     yield from _tls(snapshot, declared, partial)
     yield from _normal_paths(snapshot)

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from pingap.config.certificates import chain_of
 from pingap.config.model import Server
 from pingap.config.pem import labels_of
 from pingap.config.problems import Note, Problem
@@ -38,12 +39,10 @@ def check_client_authorities(path: str, server: Server) -> Iterator[Problem | No
 
 def expired_authorities(path: str, server: Server, now: datetime) -> Iterator[Note]:
     """A note on each that is out of its time: what it has issued is refused, whatever its own time is."""
-    from cryptography import x509
-
     if not server.client_ca:
         return
     try:
-        found = x509.load_pem_x509_certificates(server.client_ca.encode())
+        found = chain_of(server.client_ca)
     except ValueError:  # one that the TLS library takes and this one does not
         return
     for one in found:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from pingap.config.acme_values import LOOPBACK
 from pingap.config.problems import BadValue, Note, Problem, choices, nearest
 
 _PAIR: Final = ("access_key_id", "access_key_secret")
@@ -27,8 +28,6 @@ _NAME: Final = re.compile("[a-z][a-z_]{0,23}")
 
 _REFERENCE: Final = re.compile(r"\$(?:ENV|SECRET):[A-Za-z_][A-Za-z0-9_]*")
 """What says where a key is, and is none (references.py)."""
-
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def check_dns_service(path: str, provider: str, url: str) -> Iterator[Problem | 
         yield Problem(place, error.message, error.hint)
     if not found:
         parts = urlsplit(url.strip())
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
             yield Note(place, "the keys go over the network unencrypted", "https://…")
 
 

@@ -359,9 +359,8 @@ def _certificates(raw: _Raw) -> tuple[dict[str, Certificate], dict[str, float]]:
         del tables[name]
     found = _items(raw, "certificates", Certificate)
     ends = {}
-    for name, encrypted in found.items():
-        found[name] = _decrypted(raw, path_of("certificates", name), encrypted)
-    for name, certificate in found.items():
+    for name, written in found.items():
+        certificate = found[name] = _decrypted(raw, path_of("certificates", name), written)
         with suppress(ValueError):  # it is no certificate, which the checks say
             leaf = leaf_of(certificate.tls_cert)
             ends[name] = leaf.not_valid_after_utc.timestamp()
@@ -373,14 +372,16 @@ def _certificates(raw: _Raw) -> tuple[dict[str, Certificate], dict[str, float]]:
 
 def _decrypted(raw: _Raw, path: str, certificate: Certificate) -> Certificate:
     """Without its pass phrase, for no stage needs one. What is wrong with an encrypted key that has none is told by the checks."""
+    if not certificate.tls_key_passphrase:
+        return certificate
     if f"{path}.tls_key_passphrase" in raw.unset:
         raw.partial.add(path)
-    if not certificate.tls_key_passphrase or path in raw.partial:
-        return replace(certificate, tls_key_passphrase="")
     key = certificate.tls_key
-    if key and not is_encrypted_key(key):
+    if not key or path in raw.partial:
+        pass  # the checks tell what is wrong with it
+    elif not is_encrypted_key(key):
         raw.notes.append(Note(f"{path}.tls_key_passphrase", "without effect: tls_key is not encrypted", "leave it out"))
-    elif key:
+    else:
         try:
             key = decrypted_key(key, certificate.tls_key_passphrase)
         except BadValue as error:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pingap.config.addresses import is_host_name
 from pingap.config.fields import EachParsed, Parsed
-from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, DnsAddress, HealthCheck, HostRule, PathRule, Rewrite
+from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, HealthCheck, HostRule, PathRule, Rewrite, host_and_port
 from pingap.config.quantities import format_duration, format_size
 
 
@@ -64,11 +64,6 @@ def _condition(condition: tuple[str, str | None]) -> str:
     return name if value is None else f"{name}:{value}"
 
 
-def _dns_server(server: DnsAddress) -> str:
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"{host}:{server.port}"
-
-
 def _health_check(check: HealthCheck) -> str:
     if check == DEFAULT_CHECK:
         return ""
@@ -111,7 +106,7 @@ WRITERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "balance": _balance,
     "condition": _condition,
     "cpu": int,
-    "dns_servers": lambda servers: ", ".join(map(_dns_server, servers)),
+    "dns_servers": lambda servers: ", ".join(host_and_port(one.host, one.port) for one in servers),
     "domains": ", ".join,
     "duration": format_duration,
     "limit": format_duration,
