@@ -105,7 +105,8 @@ path = "/resets"
 addrs = ["127.0.0.1:{ports.stub}"]
 {never_judged}
 """
-    text = site([shared_origin.port], upstream='read_timeout = "1s"', more=more, locations='["all", "quick", "stub"]')
+    # Much longer than our backend, which is threads of this process, is ever held up on a busy machine.
+    text = site([shared_origin.port], upstream='read_timeout = "4s"', more=more, locations='["all", "quick", "stub"]')
     with Pingap(text, placement) as instance:
         yield instance
 

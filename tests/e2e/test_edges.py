@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -47,6 +48,16 @@ def origin(shared_origin: Origin) -> Origin:
     shared_origin.strays.clear()
     return shared_origin
 
+
+@pytest.fixture
+def smuggled() -> str:
+    """A path of its own: behind a body that is only too large it is a good request, which may arrive when the test is over."""
+    return f"/smuggled/{next(_numbers)}"
+
+
+_numbers = itertools.count()
+LATE: set[str] = set()
+"""Those of them that may arrive."""
 
 H = b"Host: a\r\n"
 
@@ -145,30 +156,37 @@ def refusal(client: Client) -> int:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_request_that_breaks_the_rules_is_refused_and_never_reaches_the_origin(proxy: Pingap, origin: Origin, name: str) -> None:
+def test_a_request_that_breaks_the_rules_is_refused_and_never_reaches_the_origin(
+    proxy: Pingap, origin: Origin, smuggled: str, name: str
+) -> None:
     with proxy.client() as client:
         # What follows it on the same connection must not be taken for a request either.
-        client.send(REFUSED[name] + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(REFUSED[name] + f"GET {smuggled} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         status = refusal(client)
         assert status == 0 or 400 <= status < 500 or status in (501, 505), status
         if status != 413:  # a body that is only too large leaves no doubt about where it ends
             assert client.is_closed(), "after such a request nothing on the connection can be trusted"
     assert proxy.get("/fine").status == 200
-    reached = {exchange.path for exchange in origin.requests}
-    assert reached == {"/fine"} or (status == 413 and reached == {"/fine", "/smuggled"})
+    reached = {exchange.path for exchange in origin.requests} - LATE
+    if status == 413:
+        reached.discard(smuggled)
+        LATE.add(smuggled)
+    assert reached == {"/fine"}
     assert not origin.strays
 
 
 @pytest.mark.parametrize("name", BAD_BODIES)
-def test_a_body_that_breaks_the_rules_ends_the_request_and_is_not_passed_on(proxy: Pingap, origin: Origin, name: str) -> None:
+def test_a_body_that_breaks_the_rules_ends_the_request_and_is_not_passed_on(
+    proxy: Pingap, origin: Origin, smuggled: str, name: str
+) -> None:
     with proxy.client() as client:
         client.send(b"POST /bad-body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-        with_suppressed_reset(client, BAD_BODIES[name] + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        with_suppressed_reset(client, BAD_BODIES[name] + f"GET {smuggled} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         status = refusal(client)
         assert status in (0, 400, 413, 431, 502), status
         assert client.is_closed()
     assert proxy.get("/fine").status == 200
-    assert not [exchange for exchange in origin.requests if exchange.path == "/smuggled"]
+    assert not [exchange for exchange in origin.requests if exchange.path == smuggled]
     for exchange in origin.seen("/bad-body"):
         assert not exchange.body, "the origin must never take such a body for complete"
 

@@ -26,6 +26,7 @@ from pingap.stages.messages import WINDOW, Data, Response, Routed
 from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin.files import finder, remembered, searches, served_file, tree
 from pingap.stages.plugins.builtin.files.finder import Route
+from tests.kit.waiting import eventually
 from tests.plugins.script import Stage, bodies, credit, lines
 
 OLD = 1_000_000_000
@@ -517,7 +518,8 @@ async def test_sections_and_generations_of_a_process_keep_to_one_budget(root: Pa
             for at in range(5):
                 for number in range(8):
                     assert await client.body(f"/{at}{number}") == b"x"
-                    assert len([path for path in open_paths() if path.startswith(str(root))]) <= 6
+                    # The thread that has opened one may still hold it when it is given up.
+                    await eventually(lambda: len([path for path in open_paths() if path.startswith(str(root))]) <= 6)
             assert budget.files == 6
             stage.load(sections(max_age=f"{generation + 1}s"))
             while not stage.answers_to_config():
