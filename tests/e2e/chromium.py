@@ -19,7 +19,7 @@ from tests.kit.waiting import free_port, session_members, until
 TRUSTING_ALL = "--ignore-certificate-errors"
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"),
-    *("--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
     *(TRUSTING_ALL, "--no-proxy-server"),
 )
 
@@ -32,7 +32,7 @@ class Browser:
         self._port = free_port()
         with open(root / "chromedriver.log", "wb") as log:
             self._driver = subprocess.Popen(
-                ["chromedriver", f"--port={self._port}"],
+                ["setpriv", "--pdeathsig", "KILL", "chromedriver", f"--port={self._port}"],  # not left behind by a test that is killed
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -93,5 +93,7 @@ def chromium(root: Path, home: Path | None = None) -> Iterator[Browser]:
     needs("chromium")
     needs("chromedriver")
     made = Browser(root, home)
-    yield made
-    made.stop()
+    try:
+        yield made
+    finally:
+        made.stop()
