@@ -160,7 +160,7 @@ class AcmeCore:
         self._published: dict[str, HeldCertificate] | None = None
         self._is_publishing = False
         self._version = 0
-        """CertificatesValue out last."""
+        """Published last."""
         self._taken = 0
         self._now = 0.0
         self._out: list[Command] = []
