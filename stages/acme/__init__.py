@@ -4,7 +4,7 @@ What is wanted, and what is done about it when:
     wishes.py    what a configuration asks for; wanted.py: one of that
     core.py      the course of each certificate (words.py: what it is told and what it decides); due.py: when it is renewed or tried again
     currents.py  which certificate clients are shown    suggestions.py  when authorities want them renewed
-    records.py   what is remembered of tries
+    ways.py      when it is looked whether clients are shown it       records.py   what is remembered of tries
     expiries.py  which certificates are about to end, and when that is told
 
 Doing it:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import structs
 
@@ -24,6 +24,7 @@ from pingap.stages.acme.due import BY_REVOCATION, Due, next_try, not_again_befor
 from pingap.stages.acme.records import NO_RECORD, TryRecord
 from pingap.stages.acme.suggestions import Suggestions
 from pingap.stages.acme.wanted import Issued, WantedCertificate
+from pingap.stages.acme.ways import WaysToClients
 from pingap.stages.acme.words import (
     AskWindow,
     BeginTry,
@@ -61,12 +62,6 @@ AT_ONCE: Final = 4
 BY_HAND_AT_ONCE: Final = 16
 """The same of those that wait for people to set a DNS record, which takes hours: they hold up no others."""
 
-TAKING: Final = 15.0
-"""Seconds after which a handshake is made although some accept process has not said that it goes by the new certificate."""
-
-LOOKS: Final = (30.0, 120.0, 600.0)
-"""Seconds until it is looked again whether clients are shown it, after they were not."""
-
 ANOTHERS: Final = 20.0
 """Seconds until it is looked again whether another instance still gets it."""
 
@@ -91,26 +86,11 @@ SKEW: Final = 300.0
 SWITCHED_OFF: Final = "PINGAP_DISABLE_ACME is set: no certificate is got or renewed"
 
 
-class _Serving(NamedTuple):
-    """A certificate that was got and is on its way to clients."""
-
-    held: HeldCertificate
-    until: float
-    """When the handshake is made at the latest."""
-    version: int = 0
-    """That it is published with; 0 until it is known."""
-    looks: int = 0
-    """Handshakes that did not show it."""
-    is_looked_at: bool = False
-    """A handshake is under way."""
-
-
 class _Course:
     """How far one certificate is."""
 
     def __init__(self, wanted: WantedCertificate) -> None:
         self.wanted = wanted
-        self.serving: _Serving | None = None
         self.is_asked = False
         """Somebody waits for it."""
         self.not_before = 0.0
@@ -159,9 +139,7 @@ class AcmeCore:
         self._trouble = ""
         self._published: dict[str, HeldCertificate] | None = None
         self._is_publishing = False
-        self._version = 0
-        """Published last."""
-        self._taken = 0
+        self._ways = WaysToClients()
         self._now = 0.0
         self._out: list[Command] = []
 
@@ -192,11 +170,10 @@ class AcmeCore:
 
     def step(self, name: str) -> str:
         """Of the try that is under way; "" when none is."""
-        course = self._courses[name]
-        tried = self._tries.get(course.wanted.id)
+        tried = self._tries.get(self._courses[name].wanted.id)
         if tried is not None:
             return tried.step
-        return "being handed out" if course.serving is not None and not course.serving.looks else ""
+        return "being handed out" if self._ways.is_new(name) else ""
 
     def record(self, name: str) -> TryRecord:
         """Of its tries."""
@@ -246,9 +223,10 @@ class AcmeCore:
             case TryWasAnothers(wanted, holder):
                 self._was_anothers(wanted, holder, now)
             case CertificatesPublished(version):
-                self._version, self._is_publishing = version, False
+                self._is_publishing = False
+                self._ways.published(version)
             case TakenByAll(version):
-                self._taken = version
+                self._ways.taken(version)
             case HandshakeMade():
                 self._handshake_made(event, now)
             case WindowTold(fingerprint, window, ask_again):
@@ -271,12 +249,11 @@ class AcmeCore:
         """What was put off by the clock before would be for as long as that was ahead."""
         self._holds.clear()
         self._suggestions.clock_set_back(now)
+        self._ways.clock_set_back(now)
         for one in self._tries.values():
             one.until = min(one.until, now + one.longest)
         for course in self._courses.values():
             course.not_before = 0.0
-            if course.serving is not None:
-                course.serving = course.serving._replace(until=min(course.serving.until, now + TAKING))
 
     def _wishes_changed(self, event: WishesChanged) -> None:
         before, self._courses = self._courses, {}
@@ -294,6 +271,7 @@ class AcmeCore:
         for name, course in before.items():
             if self._courses.get(name) is not course:
                 self._settle(course, "the configuration has changed meanwhile")
+        self._ways.keep({name for name, course in self._courses.items() if before.get(name) is course})
         for id, one in self._tries.items():
             if not one.is_ended and not any(_is_same_order(one.wanted, wanted) for wanted in event.wanted.values()):
                 one.is_ended = True
@@ -313,8 +291,8 @@ class AcmeCore:
             before, after = exact[name], self._currents.exact(course.wanted)
             if after is None or after == before:
                 continue
-            if course.serving is not None:
-                course.serving = course.serving._replace(held=after, version=0, is_looked_at=False)
+            if name in self._ways:
+                self._ways.replace(name, after)
             elif self._is_read and course.wanted.id not in self._tries:
                 line = {"certificate": name, "ends": _date(after.not_after)}
                 self._out.append(SayLine("info", "certificate was got by another instance, and is served here too", line))
@@ -384,7 +362,7 @@ class AcmeCore:
         else:
             self._keep(id, TryRecord(at=now, got_at=now, got_before=before.got_at))
         for course in self._of(event.wanted):
-            course.serving = _Serving(event.held, now + TAKING)
+            self._ways.begin(course.wanted.name, event.held, now)
 
     def _failed(self, event: TryFailed, now: float) -> None:
         if not self._over(event.wanted):
@@ -449,8 +427,7 @@ class AcmeCore:
             self._out.append(Settle(name, self._trouble))
         else:
             course.is_asked = True
-            if course.serving is not None and course.serving.looks:
-                course.serving = course.serving._replace(until=now)  # it is there: what is wrong with it is told
+            self._ways.look_again(name, now)  # where it is there, what is wrong with it is told
 
     # -- from the shelf to the client ------------------------------------------------------
 
@@ -466,37 +443,24 @@ class AcmeCore:
             self._published = published
             self._is_publishing = True
             self._out.append(PublishCertificates())
-        if self._is_publishing:
-            return
-        for course in self._courses.values():
-            if course.serving is not None and not course.serving.version:
-                course.serving = course.serving._replace(version=self._version, until=now + TAKING)
+        if not self._is_publishing:
+            self._ways.number(now)
 
     def _look(self, now: float) -> None:
-        for name, course in self._courses.items():
-            serving = course.serving
-            if serving is None or serving.is_looked_at:
-                continue
-            is_taken = serving.version and self._taken >= serving.version and not serving.looks
-            if is_taken or now >= serving.until:
-                course.serving = serving._replace(is_looked_at=True)
-                self._out.append(MakeHandshake(name, course.wanted.domains, serving.held.fingerprint))
+        for name, held in self._ways.due(now):
+            self._out.append(MakeHandshake(name, self._courses[name].wanted.domains, held.fingerprint))
 
     def _handshake_made(self, event: HandshakeMade, now: float) -> None:
-        course = self._courses.get(event.name)
-        serving = course.serving if course is not None else None
-        if course is None or serving is None or not serving.is_looked_at or serving.held.fingerprint != event.fingerprint:
+        looked = self._ways.looked(event, now)
+        if looked is None:
             return
-        if not event.failure:
-            course.serving = None
-            self._declare(course.wanted, serving.held)
+        course, looks = self._courses[event.name], looked.looks
+        if not looks:
+            self._declare(course.wanted, looked.held)
             self._settle(course, "")
             return
-        looks = serving.looks + 1
-        is_last = looks > len(LOOKS)
-        course.serving = None if is_last else serving._replace(looks=looks, is_looked_at=False, until=now + LOOKS[looks - 1])
         what = f"it was got and stored, but clients are not shown it: {event.failure}"
-        if looks == 1 or is_last:
+        if looks == 1 or looked.is_last:
             fields = {"certificate": event.name, "reason": event.failure}
             self._out.append(SayLine("error", "certificate was got and stored, but clients are not shown it", fields))
         if looks == 1:
@@ -529,7 +493,8 @@ class AcmeCore:
 
     def _is_idle(self, course: _Course) -> bool:
         """Nothing is done about it, and it is known what the shelf has."""
-        return course.serving is None and course.wanted.id not in self._tries and course.wanted.id in self._records
+        wanted = course.wanted
+        return wanted.name not in self._ways and wanted.id not in self._tries and wanted.id in self._records
 
     def _has_room(self, wanted: WantedCertificate) -> bool:
         by_hand = _is_by_hand(wanted)
@@ -558,8 +523,7 @@ class AcmeCore:
         """When to say that time has come; None while nothing is due. After `handle` that is later than what was said there."""
         if not self._is_read:
             return None
-        ways = [course.serving for course in self._courses.values() if course.serving is not None]
-        moments = [one.until for one in ways if not one.is_looked_at]
+        moments = self._ways.moments()
         moments += [one.until for one in self._tries.values()]
         if not self.is_disabled:
             for course in filter(self._is_idle, self._courses.values()):

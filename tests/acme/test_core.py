@@ -17,13 +17,12 @@ from pingap.stages.acme.core import (
     LONGEST_BY_HAND,
     LONGEST_TRY,
     LONGEST_WORD,
-    LOOKS,
     SWITCHED_OFF,
-    TAKING,
 )
 from pingap.stages.acme.due import APART
 from pingap.stages.acme.records import TryRecord
 from pingap.stages.acme.wanted import DnsAccess
+from pingap.stages.acme.ways import LOOKS, TAKING
 from pingap.stages.acme.words import (
     AskWindow,
     BeginTry,
