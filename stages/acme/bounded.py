@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -78,3 +78,14 @@ class BoundedAdapter(HTTPAdapter):
             response.raw.close()
         response.raw = io.BytesIO(whole)
         return response
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """It, and what is in it, to the innermost: the libraries wrap an error several times over, with URLs and addresses of objects."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        inner = (one for one in (getattr(found, "reason", None), *found.args) if isinstance(one, BaseException))
+        found = next(inner, found.__context__)

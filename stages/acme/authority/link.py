@@ -20,7 +20,7 @@ from pingap.stages.acme.authority.directory import AuthorityDirectory, is_safe, 
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
 from pingap.stages.acme.authority.problems import AcmeProblem, read_problem, shown
 from pingap.stages.acme.authority.retrying import after
-from pingap.stages.acme.bounded import BoundedAdapter
+from pingap.stages.acme.bounded import BoundedAdapter, causes
 
 SECONDS: Final = 30.0
 """That an authority may take for one answer, or be silent in it."""
@@ -223,18 +223,8 @@ def _json(response: requests.Response) -> object:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in few words: the libraries wrap it several times over, with URLs and addresses of objects."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        inner: object = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((one for one in error.args if isinstance(one, BaseException)), None)
-        if inner is None:
-            inner = error.__context__
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
+    """The innermost cause in few words."""
+    *_, error = causes(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return shown(error.verify_message)
     if isinstance(error, OSError) and error.strerror:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import requests
 
 from pingap.config.secrecy import MASK
-from pingap.stages.acme.bounded import BoundedAdapter
+from pingap.stages.acme.bounded import BoundedAdapter, causes
 from pingap.stages.acme.dns.provider import ProviderRefused
 
 SECONDS: Final = 10.0
@@ -128,12 +128,9 @@ class Calls:
             return "its certificate is not believed"
         if isinstance(error, requests.exceptions.ProxyError):
             return "the proxy of HTTPS_PROXY lets nothing through"
-        seen: BaseException | None = error
-        while seen is not None:
-            if isinstance(seen, OSError) and seen.strerror and not isinstance(seen, requests.RequestException):
-                return f"cannot be reached: {seen.strerror}"
-            inner = [one for one in (getattr(seen, "reason", None), *seen.args) if isinstance(one, BaseException)]
-            seen = inner[0] if inner else seen.__context__
+        for one in causes(error):
+            if isinstance(one, OSError) and one.strerror and not isinstance(one, requests.RequestException):
+                return f"cannot be reached: {one.strerror}"
         return "cannot be reached, or hangs up"
 
 
