@@ -1,5 +1,5 @@
 # make up      a working proxy on 127.0.0.1:6188, from nothing but Python 3.11+
-# make quick   what to run while you work: lint, types, and every test that starts no process (a minute or two)
+# make quick   what to run while you work: lint, types, and every test that starts no process (two or three minutes)
 # make test    what must pass before a change lands: installs what the checks need and runs all of them (under 20 minutes)
 # make check   the same without installing
 # make bench   what a request costs, stage by stage and end to end
