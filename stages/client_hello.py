@@ -93,8 +93,8 @@ def _read(hello: bytes) -> Hello:
             kind, length = int.from_bytes(hello[at : at + 2], "big"), int.from_bytes(hello[at + 2 : at + 4], "big")
             at += 4
             if kind == _SERVER_NAME and not name and length >= 5 and hello[at + 2] == _HOST_NAME:
-                size = int.from_bytes(hello[at + 3 : at + 5], "big")
-                name = hello[at + 5 : at + min(5 + size, length)]
+                until = at + min(5 + int.from_bytes(hello[at + 3 : at + 5], "big"), length)
+                name = hello[at + 5 : until]
             elif kind == _ALPN:
                 is_acme = hello[at : at + length] == _ONLY_ACME
             at += length
