@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pingap.config.addresses import host_name
 from pingap.config.leaf_facts import LeafFacts, facts_of
+from pingap.config.parts import host_and_port
 from pingap.config.problems import BadValue
 
 PORT: Final = 443
@@ -55,7 +56,7 @@ class TlsTarget(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 class Probed(NamedTuple):

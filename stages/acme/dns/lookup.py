@@ -15,6 +15,8 @@ import dns.rdatatype
 import dns.rdtypes.ANY.TXT
 import dns.resolver
 
+from pingap.config.parts import host_and_port
+
 SECONDS: Final = 5.0
 """For one question to one server."""
 MOST_HOPS: Final = 8
@@ -30,7 +32,7 @@ class NameServer(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return host_and_port(self.address, self.port)
 
 
 class TxtLookup:

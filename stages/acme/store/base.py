@@ -28,10 +28,6 @@ class Lease(Protocol):
     def release(self) -> None:
         """Somebody else may have it at once. Also of one that is lost."""
 
-    @property
-    def holder(self) -> str:
-        """Who has it, for messages: `host:pid`."""
-
 
 class Shelf(Protocol):
     """Bytes under a kind and a name, any text of 1 to 1024 bytes. Threads may share it. All methods block, and raise StoreError."""
@@ -58,4 +54,4 @@ class Shelf(Protocol):
         """None: another instance has it. seconds: after which others may have it when its holder has died, or does not renew it."""
 
     def holder(self, name: str) -> str:
-        """Who has a lease, for messages; "" when nobody has."""
+        """Who has a lease, for messages: `host:pid`; "" when nobody has."""

@@ -74,7 +74,7 @@ class EtcdShelf:
         with self._calling("written") as gateway:
             began = _now()
             number_of_lease, granted = _granted(gateway, seconds)
-            found = EtcdLease(self._cluster, key, number_of_lease, holder, began + granted)
+            found = EtcdLease(self._cluster, key, number_of_lease, began + granted)
             is_free = {"key": sent(key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
             put = {"request_put": {"key": sent(key), "value": sent(holder), "lease": number_of_lease}}
             try:
@@ -115,18 +115,13 @@ class EtcdShelf:
 class EtcdLease:
     """See `Lease`."""
 
-    def __init__(self, cluster: Cluster, key: str, lease: str, holder: str, end: float) -> None:
+    def __init__(self, cluster: Cluster, key: str, lease: str, end: float) -> None:
         """lease: number of the lease of etcd. end: by `_now`; until then nobody else has it, whatever happens."""
         self._cluster = cluster
         self._key = key
         self._lease = lease
-        self._holder = holder
         self._end = end
         self._is_lost = False
-
-    @property
-    def holder(self) -> str:
-        return self._holder
 
     def renew(self) -> bool:
         if self._is_lost:

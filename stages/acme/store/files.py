@@ -304,14 +304,9 @@ class FileLease:
         """fd: of the file, locked. Raises OSError, with fd closed by who has opened it."""
         self._fd = fd
         self._path = path
-        self._holder = f"{socket.gethostname()}:{os.getpid()}"
-        text = f"{self._holder}\n".encode()
+        text = f"{socket.gethostname()}:{os.getpid()}\n".encode()
         os.pwrite(fd, text, 0)
         os.ftruncate(fd, len(text))
-
-    @property
-    def holder(self) -> str:
-        return self._holder
 
     def renew(self) -> bool:
         if self._fd >= 0 and not _is_at(self._fd, self._path):  # removed by hand: others lock another file
