@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pingap.stages.acme.handshakes import why_not_shown
 from tests.e2e.harness import Pingap
 from tests.e2e.identity_site import SHARED, IdentitySite, People, VerifyingNginx, escaped
 from tests.e2e.origins import Origin
@@ -125,6 +126,31 @@ def test_no_session_outlives_the_certificate(web: IdentitySite, people: People) 
         sock.sendall(b"GET /who HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
         assert b" 200 " in sock.recv(4096), "a connection that is open goes on, as with nginx"
     web.pingap.wait_output("client certificate refused: it has expired.*server=required")
+
+
+def test_a_look_of_the_acme_stage_is_no_failed_handshake(web: IdentitySite) -> None:
+    def failed() -> int:
+        found = re.search(r"pingap_accept_tls_handshakes_failed_total (\d+)", web.pingap.get("/metrics").body.decode())
+        return int(found[1]) if found is not None else 0
+
+    def all_failed() -> int:
+        """Once no more are reported: counts come a second late."""
+        readings = [-1]
+
+        def is_same() -> bool:
+            readings.append(failed())
+            return readings[-1] == readings[-2]
+
+        until(is_same, 15, "no more are reported", every=1.5)
+        return readings[-1]
+
+    address = ("127.0.0.1", web.ports["required"])
+    count, before = all_failed(), web.pingap.output().count("client certificate refused")
+    for _ in range(5):
+        assert "shows another one" in why_not_shown([address], "a.example", "0" * 64), "it is seen"
+    web.curl("required", "")
+    until(lambda: failed() > count, 8, "the one that has failed is counted")
+    assert all_failed() == count + 1 and web.pingap.output().count("client certificate refused") <= before + 1
 
 
 def test_openssl_is_let_in_and_told_why_not(web: IdentitySite) -> None:
