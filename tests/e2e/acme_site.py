@@ -276,7 +276,7 @@ class Talker:
                 answer.read()
                 assert answer.status == 200, answer.status
                 self.answers += 1
-                time.sleep(0.01)
+                time.sleep(0.01)  # a hundred requests a second are enough, and leave the others their CPU
         except (OSError, http.client.HTTPException, AssertionError) as error:
             self.failure = repr(error)
         finally:

@@ -119,7 +119,7 @@ def test_no_session_outlives_the_certificate(web: IdentitySite, people: People) 
             assert sock.session_reused, "while it is in its time"
             sessions[version] = ours, session
         end = brief.certificate.not_valid_after_utc
-        time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 1.1)
+        time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 1.1)  # until it has expired, to the second
         for server in ("required", "optional"):
             for ours, session in sessions.values():
                 assert status(web.ports[server], ours, session if server == "required" else None)[0] == 0
