@@ -113,3 +113,19 @@ def test_a_pingap_ends_with_a_test_that_is_killed(sections: dict[str, dict[str, 
     assert poll.poll(20_000)
     os.close(handle)
     until(lambda: not Path(folder).exists(), 20, "what it has written is gone")
+
+
+async def test_nothing_is_kept_in_the_home_of_its_author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plugin's code sees is what the stage that keeps certificates sees."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code = """
+from pingap.config.home import default_directory
+from pingap.plugin import *
+
+class Own(Plugin[Settings]):
+    def request(self, exchange):
+        return reply(200, default_directory())
+"""
+    (tmp_path / "own.py").write_text(code)
+    async with LivePingap({"own": {"category": "python", "path": str(tmp_path / "own.py")}}) as stage:
+        assert not (await stage.get("/")).text.startswith(str(tmp_path))

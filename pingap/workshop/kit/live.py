@@ -142,6 +142,7 @@ class LivePingap:
         run_dir = str(self._dir / "run")
         argv = [sys.executable, "-m", "pingap", "up", "-c", str(config), "--run-dir", run_dir, *self._options]
         env = {key: value for key, value in os.environ.items() if not key.startswith("PINGAP_")}
+        env["STATE_DIRECTORY"] = str(self._dir / "state")  # nothing of a test is kept in its author's home
         with open(self._dir / "output", "wb") as output:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True)
         watch = ["/bin/sh", "-c", _WATCH, "sh", str(self._process.pid), str(self._dir), str(int(ENDING))]
