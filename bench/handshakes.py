@@ -72,7 +72,7 @@ def listens(port: int) -> bool:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            time.sleep(0.1)
+            time.sleep(0.1)  # between two looks whether it listens
         else:
             return True
     return False

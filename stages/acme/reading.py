@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic, time
@@ -12,9 +12,9 @@ from typing import Final
 from pingap.config.problems import ConfigRefused
 from pingap.stages.acme.aside import AsideWork
 from pingap.stages.acme.currents import is_better
-from pingap.stages.acme.held import held_on
+from pingap.stages.acme.held import held_in, held_on
 from pingap.stages.acme.records import TryRecord, packed_record, read_record
-from pingap.stages.acme.store.base import Shelf, StoreError, ValueUnreadable
+from pingap.stages.acme.store.base import Shelf, StoreError
 from pingap.stages.acme.store.kept import CertificateKeeper
 from pingap.stages.acme.tries import LEASE
 from pingap.stages.acme.wanted import WantedCertificate
@@ -155,18 +155,19 @@ class ShelfReading:
 
 def everything_on(shelf: Shelf, ids: frozenset[str], as_of: int) -> ShelfRead:
     """ids: of which records are looked for. A value that cannot be read is as if it were not there. Raises StoreError."""
-    held = {id: one for id in shelf.names("certificates") if (one := held_on(shelf, id)) is not None}
-    return ShelfRead(held, {id: _record(shelf, id) for id in ids}, as_of)
+    records = shelf.values("records")
+    return ShelfRead(_held(shelf.values("certificates")), {id: read_record(records.get(id)) for id in ids}, as_of)
 
 
 def certificates_on(shelf: Shelf) -> dict[str, HeldCertificate]:
     """Those that can be read, whatever is wrong with the rest."""
-    held = {}
     with suppress(StoreError):
-        for id in shelf.names("certificates"):
-            if (one := held_on(shelf, id)) is not None:
-                held[id] = one
-    return held
+        return _held(shelf.values("certificates"))
+    return {}
+
+
+def _held(values: Mapping[str, bytes]) -> dict[str, HeldCertificate]:
+    return {id: one for id, value in values.items() if (one := held_in(value)) is not None}
 
 
 def put_back(shelf: Shelf, id: str, held: HeldCertificate, now: float) -> bool:
@@ -180,10 +181,3 @@ def put_back(shelf: Shelf, id: str, held: HeldCertificate, now: float) -> bool:
         return True
     finally:
         lease.release()
-
-
-def _record(shelf: Shelf, id: str) -> TryRecord:
-    try:
-        return read_record(shelf.get("records", id))
-    except ValueUnreadable:
-        return read_record(None)

@@ -47,6 +47,9 @@ class Shelf(Protocol):
     def names(self, kind: Kind) -> list[str]:
         """Of what `get` finds; sorted. What cannot be read is left out."""
 
+    def values(self, kind: Kind) -> dict[str, bytes]:
+        """All that `get` finds, by name, in one go. What cannot be read is left out."""
+
     def version(self) -> str:
         """Cheap; another one when anybody has put or dropped anything."""
 

@@ -24,6 +24,9 @@ from pingap.stages.acme.store.naming import name_of, part_of
 _LEASES: Final = "~leases/"
 """Behind all kinds, so that values are one range without these."""
 
+PAGE: Final = 200
+"""Values of one answer at most: a certificate and its key take some 6 KB."""
+
 
 class EtcdShelf:
     """See `Shelf`. One call takes no longer than the address's `timeout`."""
@@ -57,6 +60,24 @@ class EtcdShelf:
             kvs = gateway.call("kv/range", {**range_of(place), "keys_only": True}).get("kvs", ())
         parts = (got(kv["key"])[len(place.encode()) :].decode(errors="replace") for kv in kvs)
         return sorted(name for part in parts if (name := name_of(part)) is not None)
+
+    def values(self, kind: Kind) -> dict[str, bytes]:
+        place = f"{self._prefix}{kind}/"
+        found = {}
+        with self._calling("read") as gateway:
+            asked: dict[str, Any] = {**range_of(place), "limit": PAGE}
+            more = True
+            while more:
+                answer = gateway.call("kv/range", asked)
+                kvs = answer.get("kvs", ())
+                for kv in kvs:
+                    name = name_of(got(kv["key"])[len(place.encode()) :].decode(errors="replace"))
+                    if name is not None:
+                        found[name] = got(kv.get("value", ""))
+                more = bool(kvs) and bool(answer.get("more"))
+                if more:
+                    asked["key"] = sent(got(kvs[-1]["key"]) + b"\0")
+        return dict(sorted(found.items()))
 
     def version(self) -> str:
         """Of the newest change of a value that is there, and how many there are: larger by a change, less by a removal."""

@@ -117,7 +117,10 @@ class FileShelf:
             flush(path.parent)
 
     def names(self, kind: Kind) -> list[str]:
-        found = []
+        return list(self.values(kind))
+
+    def values(self, kind: Kind) -> dict[str, bytes]:
+        found = {}
         for path in self._files(kind):
             with self._doing("read", path):
                 try:
@@ -130,8 +133,8 @@ class FileShelf:
             if stored is not None and self._is_over(stored):
                 self._forget(path, kind)
             elif stored is not None:
-                found.append(stored.name)
-        return sorted(found)
+                found[stored.name] = stored.value
+        return dict(sorted(found.items()))
 
     def version(self) -> str:
         digest = blake2b(digest_size=16)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from pingap.config.certificates import leaf_of
-from pingap.stages.acme.store.base import Kind, Shelf, ValueUnreadable
+from pingap.stages.acme.store.base import Kind, Shelf
 from pingap.stages.acme.wanted import Issued
 
 AFTER: Final = 30 * 86400.0
@@ -47,13 +47,8 @@ class CertificateKeeper:
 
     def get_issued(self, wanted: str) -> Issued | None:
         """By the id of what was asked for. None also for what is no certificate with a key: then another is got."""
-        found = self._certificate(wanted)
-        return None if found is None else Issued(found.cert, found.key)
-
-    def got_at(self, wanted: str) -> float | None:
-        """Unix time at which it was got."""
-        found = self._certificate(wanted)
-        return None if found is None else found.at
+        value = self.shelf.get("certificates", wanted)
+        return None if value is None else issued_in(value)
 
     def put_issued(self, wanted: str, issued: Issued, at: float) -> None:
         """at: Unix time."""
@@ -66,9 +61,10 @@ class CertificateKeeper:
         and what cannot be read. Nothing goes by a clock that others' certificates belie: one got later than now, or none that is
         good now. known: ids of what is asked for, as far as this instance knows: others may ask for more. now: Unix time.
         """
-        found = {name: one for name in self.shelf.names("certificates") if (one := self._readable(name)) is not None}
+        found = {name: one for name, value in self.shelf.values("certificates").items() if (one := _read(value)) is not None}
         ends = {name: _end_of(one.cert) for name, one in found.items()}
-        times = {(kind, name): at for kind in OVERTAKEN for name in self.shelf.names(kind) if (at := self._time(kind, name)) is not None}
+        dated = ((kind, name, _time_of(value)) for kind in OVERTAKEN for name, value in self.shelf.values(kind).items())
+        times: dict[tuple[Kind, str], float] = {(kind, name): at for kind, name, at in dated if at is not None}
         times |= {("certificates", name): one.at for name, one in found.items()}
         if not any(now < end < float("inf") for end in ends.values()) or any(at > now + SKEW for at in times.values()):
             return []
@@ -83,24 +79,18 @@ class CertificateKeeper:
             self.shelf.drop(kind, name)
         return gone
 
-    def _readable(self, name: str) -> _Certificate | None:
-        try:
-            return self._certificate(name)
-        except ValueUnreadable:
-            return None
 
-    def _time(self, kind: Kind, name: str) -> float | None:
-        try:
-            return _time_of(self.shelf.get(kind, name))
-        except ValueUnreadable:
-            return None
+def issued_in(value: bytes) -> Issued | None:
+    """Of a value that is on the shelf; None as of `get_issued`."""
+    found = _read(value)
+    return None if found is None else Issued(found.cert, found.key)
 
-    def _certificate(self, name: str) -> _Certificate | None:
-        value = self.shelf.get("certificates", name)
-        try:
-            return None if value is None else _CERTIFICATE.decode(value)
-        except msgspec.DecodeError:
-            return None
+
+def _read(value: bytes) -> _Certificate | None:
+    try:
+        return _CERTIFICATE.decode(value)
+    except msgspec.DecodeError:
+        return None
 
 
 def _end_of(pem: str) -> float:
@@ -111,8 +101,8 @@ def _end_of(pem: str) -> float:
         return float("inf")
 
 
-def _time_of(value: bytes | None) -> float | None:
+def _time_of(value: bytes) -> float | None:
     try:
-        return None if value is None else _DATED.decode(value).at
+        return _DATED.decode(value).at
     except msgspec.DecodeError:
         return None

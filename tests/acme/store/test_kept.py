@@ -30,8 +30,7 @@ def put(keeper: CertificateKeeper, name: str, days: float, at: float = 1_700_000
 def test_a_certificate_is_got_as_it_was_put(keeper: CertificateKeeper) -> None:
     issued = put(keeper, "a.example-1", 90)
     assert keeper.get_issued("a.example-1") == issued
-    assert keeper.got_at("a.example-1") == 1_700_000_000.5
-    assert keeper.get_issued("b") is None and keeper.got_at("b") is None
+    assert keeper.get_issued("b") is None
     assert msgspec.msgpack.decode(keeper.shelf.get("certificates", "a.example-1") or b"") == {
         "cert": issued.cert,
         "key": issued.key,
@@ -44,7 +43,7 @@ def test_a_certificate_is_got_as_it_was_put(keeper: CertificateKeeper) -> None:
 )
 def test_what_is_no_certificate_is_none(keeper: CertificateKeeper, value: bytes) -> None:
     keeper.shelf.put("certificates", "a", value)
-    assert keeper.get_issued("a") is None and keeper.got_at("a") is None
+    assert keeper.get_issued("a") is None
     assert keeper.tidy((), time.time() + 1000 * DAY) == []
     assert keeper.shelf.names("certificates") == ["a"]
 

@@ -110,6 +110,7 @@ class TestEveryShelf:
         for name in names:
             shelf.put("accounts", name, name.encode())
         assert other.names("accounts") == sorted(names)
+        assert other.values("accounts") == {name: other.get("accounts", name) for name in names}
         assert all(other.get("accounts", name) == name.encode() for name in names)
         for name in names:
             other.drop("accounts", name)
